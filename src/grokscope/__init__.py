@@ -1,0 +1,1 @@
+"""Grokking experiments and exact gradient outer products while networks train."""

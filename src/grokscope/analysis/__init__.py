@@ -1,0 +1,1 @@
+"""Finished or running runs to grokking times, tables and figures. No torch here."""

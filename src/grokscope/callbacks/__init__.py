@@ -1,0 +1,1 @@
+"""Lightning glue: when to measure, what, and where it goes."""

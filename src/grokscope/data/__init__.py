@@ -1,0 +1,1 @@
+"""Tasks: from a definition to tensors to a LightningDataModule."""

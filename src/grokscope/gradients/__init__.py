@@ -1,0 +1,1 @@
+"""From gradients to factors of gradient outer products: pure torch."""

@@ -1,0 +1,1 @@
+"""LightningModules: loss, accuracy, optimizer, and the training loop of small models."""

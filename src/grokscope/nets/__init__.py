@@ -1,0 +1,1 @@
+"""Plain torch modules; they know nothing of tasks, losses or training."""

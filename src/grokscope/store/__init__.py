@@ -1,0 +1,1 @@
+"""HDF5 files of a run: layout, writer, reader. No torch here."""

@@ -1,0 +1,54 @@
+"""One wording for every refused argument: what must hold, and what came.
+
+The message starts with the argument's name, so the command line can put the config
+group before it (``data.`` + ``modulus must be ...``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def require_int(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None) -> int:
+    """Return ``value`` if it is an int in ``[minimum, maximum]``, else raise ``ValueError``."""
+    wanted = f"an integer >= {minimum}" + (f" and <= {maximum}" if maximum is not None else "")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+    if value < minimum or (maximum is not None and value > maximum):
+        raise ValueError(f"{name} must be {wanted}, got {value!r}.")
+    return value
+
+
+def require_float(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """Return ``value`` as a float if it is finite and within the bounds, else raise."""
+    bounds = {">": above, ">=": minimum, "<": below, "<=": maximum}
+    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if (
+        not number
+        or not math.isfinite(value)
+        or (above is not None and value <= above)
+        or (minimum is not None and value < minimum)
+        or (below is not None and value >= below)
+        or (maximum is not None and value > maximum)
+    ):
+        raise ValueError(f"{name} must be a number {wanted}, got {value!r}.".replace("  ", " "))
+    return float(value)
+
+
+def require_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``choices``, else raise ``ValueError`` listing them."""
+    allowed = list(choices)
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    return str(value)
