@@ -1,1 +1,5 @@
 """Lightning glue: when to measure, what, and where it goes."""
+
+from grokscope.callbacks.gop import GOPCallback
+
+__all__ = ["GOPCallback"]

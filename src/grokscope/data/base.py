@@ -22,7 +22,7 @@ class Split:
     def __len__(self) -> int:
         return self.inputs.shape[0]
 
-    def __getitem__(self, rows: Tensor) -> Split:
+    def __getitem__(self, rows: Tensor | slice) -> Split:
         return Split(self.inputs[rows], self.targets[rows])
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Split:
@@ -70,13 +70,12 @@ class TensorDataModule(LightningDataModule):
         """Optimizer steps in one pass; the last batch may be short."""
         return 1 if self.batch_size is None else -(-len(self.train) // self.batch_size)
 
-    def batches(self, epoch: int) -> Iterator[Split]:
-        """Slices of the training set in the order of pass ``epoch``."""
-        if self.steps_per_epoch == 1:
-            yield self.train
-            return
-        assert self.batch_size is not None
+    def train_dataloader(self) -> range:
+        """The numbers of the calls of ``training_step``; the module slices the batches itself."""
+        return range(self.trainer.lightning_module.calls_per_epoch)  # type: ignore[union-attr]
+
+    def batch_rows(self, epoch: int) -> Iterator[Tensor]:
+        """Row numbers of each mini-batch, in the order of pass ``epoch``."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.train), generator=generator).to(self.train.inputs.device)
-        for rows in order.split(self.batch_size):
-            yield self.train[rows]
+        order = torch.randperm(len(self.train), generator=generator)
+        yield from order.to(self.train.inputs.device).split(self.batch_size or len(self.train))

@@ -1,0 +1,249 @@
+"""MNIST as tensors, read from IDX files in a folder and downloaded there where missing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from grokscope.data.base import Split, TensorDataModule
+from grokscope.data.idx import read_idx
+from grokscope.validation import require_choice, require_int
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://yann.lecun.com/exdb/mnist/",
+)
+"""Tried in this order; each must hold the files of :data:`MD5` with ``.gz`` appended."""
+
+MD5 = {
+    "train-images-idx3-ubyte": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte": "ec29112dd5afa0611ce80d1b7f02629c",
+}
+"""Checksums of the gzip files, as torchvision lists them; the t10k ones checked by us."""
+
+CONNECT_SECONDS = 3.0
+"""How long a mirror may take to answer; so three silent ones cost nine seconds in all."""
+
+_READ_SECONDS = 20.0
+_SIZES = {"train": 60_000, "t10k": 10_000}
+_log = logging.getLogger(__name__)
+
+
+class MNISTDataModule(TensorDataModule):
+    """Handwritten digits: ``inputs`` (n, 784) float32 in [0, 1], ``targets`` (n,) int64.
+
+    The files may be plain or ``.gz``, in ``data_dir`` or where torchvision puts them, in
+    ``data_dir/MNIST/raw``. Missing ones are downloaded into ``data_dir``.
+
+    Args:
+        data_dir: The folder.
+        n_train: Training images; 1,000 in Liu et al. 2022.
+        n_test: Test images; ``None`` takes all there are.
+        batch_size: Images an optimizer step sees; ``None`` is the full training set.
+        subset: Which images: the ``"first"`` ones (Liu et al.'s code) or a ``"random"`` choice
+            that depends on ``seed`` alone (their paper).
+        train_images: Where training images come from: ``"train"``, the 60,000, tested on the
+            10,000; or ``"t10k"``, the 10,000 alone, tested on those not trained on.
+        seed: Seeds the random choice and the order of the mini-batches.
+        download: Whether missing files may be fetched.
+
+    Raises:
+        ValueError: At construction, for a wrong argument; in ``setup``, for a wrong file.
+        FileNotFoundError: In ``setup``, where files are missing and cannot be had.
+
+    Source:
+        LeCun, Cortes, Burges, the MNIST database; set-up of Liu et al. 2022, arXiv:2210.01117.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        n_train: int = 1000,
+        n_test: int | None = None,
+        batch_size: int | None = 200,
+        subset: str = "first",
+        train_images: str = "train",
+        seed: int = 0,
+        download: bool = True,
+    ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed)
+        if not isinstance(data_dir, (str, os.PathLike)):
+            raise ValueError(f"data_dir must be the path of a folder, got {data_dir!r}.")
+        self.data_dir = Path(data_dir).expanduser()
+        self.subset = require_choice("subset", subset, ("first", "random"))
+        self.train_images = require_choice("train_images", train_images, _SIZES)
+        self.n_train = require_int("n_train", n_train)
+        self.n_test = None if n_test is None else require_int("n_test", n_test)
+        self.download = bool(download)
+        self._choose(_SIZES[train_images], _SIZES["t10k"])
+
+    def prepare_data(self) -> None:
+        """Fetch missing files, in one process a node."""
+        self._paths()
+
+    def make_splits(self) -> tuple[Split, Split]:
+        """Read the files, fetching missing ones first, and take the subsets."""
+        paths = self._paths()
+        test_images, test_labels = _read_pair(*paths[-2:])
+        same = self.train_images == "t10k"
+        images, labels = (test_images, test_labels) if same else _read_pair(*paths[:2])
+        train_rows, test_rows = self._choose(len(labels), len(test_labels))
+        return (
+            _to_split(images[train_rows], labels[train_rows]),
+            _to_split(test_images[test_rows], test_labels[test_rows]),
+        )
+
+    def _choose(self, n_images: int, n_test_images: int) -> tuple[NDArray, NDArray]:
+        """Rows of the training and of the test file; disjoint where these are the same file."""
+        same = self.train_images == "t10k"
+        if self.n_train > n_images - same:
+            kept = " and at least one is kept for testing" if same else ""
+            raise ValueError(
+                f"n_train must be at most {n_images - same}, got {self.n_train}: "
+                f"{self.train_images}-images holds {n_images} images{kept}."
+            )
+        n_left = n_test_images - self.n_train * same
+        if self.n_test is not None and self.n_test > n_left:
+            rest = f" without the {self.n_train} trained on" if same else ""
+            raise ValueError(
+                f"n_test must be at most {n_left}, got {self.n_test}: "
+                f"t10k-images holds {n_test_images} images{rest}."
+            )
+        rows, test_rows = np.arange(n_images), np.arange(n_test_images)
+        if self.subset == "random":
+            rng = np.random.default_rng(self.seed)
+            rows, test_rows = rng.permutation(rows), rng.permutation(test_rows)
+        if same:
+            test_rows = rows[self.n_train :]
+        return rows[: self.n_train], test_rows[: self.n_test]
+
+    def _paths(self) -> list[Path]:
+        """The files needed, images before labels and the test pair last."""
+        names = [name for name in MD5 if self.train_images == "train" or name.startswith("t10k")]
+        reason = "download=False"
+        if self.download:
+            reason = _fetch([n for n in names if not _find(self.data_dir, n)], self.data_dir)
+        found = {name: _find(self.data_dir, name) for name in names}
+        if missing := [name for name, path in found.items() if path is None]:
+            which = "all" if len(missing) == len(names) else ", ".join(missing)
+            raise FileNotFoundError(
+                f"MNIST needs {', '.join(names)} (plain or .gz) in {self.data_dir} or its "
+                f"MNIST/raw; {which} missing ({reason})."
+            )
+        return [path for path in found.values() if path is not None]
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    """Where the file lies, if it does."""
+    places = (folder, folder / "MNIST" / "raw")
+    paths = (place / file for place in places for file in (name, f"{name}.gz"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _read_pair(image_path: Path, label_path: Path) -> tuple[NDArray, NDArray]:
+    """Images (n, 28, 28) and labels (n,), both uint8, checked against each other."""
+    images, labels = read_idx(image_path), read_idx(label_path)
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
+        raise ValueError(
+            f"{image_path} must hold 28 x 28 images of bytes, "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or labels.max() > 9:
+        raise ValueError(
+            f"{label_path} must hold {len(images)} digits as bytes, one an image of "
+            f"{image_path.name}, got {labels.dtype} of shape {labels.shape}, "
+            f"largest {labels.max()}."
+        )
+    return images, labels
+
+
+def _to_split(images: NDArray, labels: NDArray) -> Split:
+    inputs = torch.from_numpy(images).flatten(1).to(torch.float32).div_(255)
+    return Split(inputs, torch.from_numpy(labels).to(torch.int64))
+
+
+def _fetch(names: list[str], folder: Path) -> str:
+    """Download what the mirrors give, each in turn; what went wrong at each, as one line.
+
+    A file appears under its name only when complete and with the right checksum.
+    """
+    if not names:
+        return ""
+    import pooch
+    from requests.exceptions import RequestException
+
+    missing, reasons = list(names), []
+    downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, _READ_SECONDS), chunk_size=2**16)
+    for mirror in MIRRORS:
+        if not missing:
+            break
+        if not _answers(f"{mirror}{missing[0]}.gz"):
+            reasons.append(f"{mirror} does not answer or has no such file")
+            continue
+        for name in tuple(missing):
+            _log.info("Downloading %s%s.gz to %s", mirror, name, folder)
+            try:
+                with _quiet_pooch():
+                    path = pooch.retrieve(
+                        f"{mirror}{name}.gz",
+                        known_hash=f"md5:{MD5[name]}",
+                        fname=f"{name}.gz",
+                        path=folder,
+                        downloader=downloader,
+                    )
+                os.chmod(path, 0o644)  # pooch leaves 0600, useless in a shared folder
+                missing.remove(name)
+            except RequestException as error:
+                reasons.append(f"{mirror} broke off {name}.gz with {type(error).__name__}")
+                break
+            except ValueError:
+                reasons.append(f"{mirror} sent {name}.gz with a wrong checksum")
+    return "; ".join(reasons)
+
+
+def _answers(url: str) -> bool:
+    """Whether the server has the file and says so in time.
+
+    The thread bounds what a socket timeout does not: the name look-up, and a name with many
+    addresses, each of which gets its own timeout.
+    """
+    import pooch
+
+    found = []
+
+    def ask() -> None:
+        try:
+            ask_only = pooch.HTTPDownloader(timeout=CONNECT_SECONDS)
+            found.append(bool(ask_only(url, None, None, check_only=True)))
+        except Exception:  # whatever it was, the mirror is of no use
+            found.append(False)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    return found == [True]
+
+
+@contextmanager
+def _quiet_pooch() -> Iterator[None]:
+    """Silence pooch's own lines; ours say the same once."""
+    import pooch
+
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

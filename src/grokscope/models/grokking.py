@@ -1,0 +1,132 @@
+"""The LightningModule of every gradient-trained experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from grokscope.data.base import Split
+from grokscope.models.loop import Batch, PassLoopModule
+from grokscope.models.losses import Accuracy, Loss, squared_norm
+from grokscope.validation import require_float
+
+
+class GrokkingModule(PassLoopModule):
+    """Trains a net on a task that fits on the device (:class:`~.loop.PassLoopModule`).
+
+    Args:
+        net: Maps inputs to outputs (n, c). With ``share`` and ``forward_shared`` (see
+            :mod:`grokscope.nets`), the full-batch forward shares work among samples.
+        loss: Per-sample loss.
+        accuracy: Per-sample right or wrong.
+        optimizer: Maps parameters to an optimizer.
+        scheduler: Maps the optimizer to a scheduler, stepped after every optimizer step.
+        l2: Adds ``l2`` times the sum of all squared parameters to the loss that is minimised
+            (not to the recorded loss).
+        steps_per_call: ``many`` or ``one`` optimizer steps in one ``training_step``.
+    """
+
+    extra_metrics: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        accuracy: Accuracy,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        l2: float = 0.0,
+        steps_per_call: str = "many",
+    ) -> None:
+        super().__init__(steps_per_call)
+        self.net, self.loss, self.accuracy = net, loss, accuracy
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self.l2 = require_float("l2", l2, minimum=0.0)
+        self._live: tuple[Tensor, Tensor] | None = None
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer, and the scheduler if there is one."""
+        optimizer = self._make_optimizer(self.parameters())
+        if self._make_scheduler is None:
+            return optimizer
+        return [optimizer], [self._make_scheduler(optimizer)]
+
+    def on_fit_start(self) -> None:
+        """Move the data to the device."""
+        self.prepare_data_on_device()
+
+    def prepare_data_on_device(self) -> None:
+        """Put both splits on the device; where a batch is a whole split, plan shared work."""
+        self.train_batch = self._prepare(self.data.train, share=self.steps_per_epoch == 1)
+        self.test_batch = self._prepare(self.data.test, share=True)
+
+    def _prepare(self, split: Split, share: bool) -> Batch:
+        dtype = next(self.parameters()).dtype
+        split = split.to(self.device, dtype)
+        with torch.no_grad():
+            width = self.net(split.inputs[:1]).shape[-1]
+        targets = self.loss.prepare(split.targets, width)
+        if targets.is_floating_point():
+            targets = targets.to(self.device, dtype)
+        plan = self.net.share(split.inputs) if share and hasattr(self.net, "share") else None
+        return Batch(split, targets, plan)
+
+    def step(self, batch: Batch, hooked: bool) -> None:
+        """Zero the gradients, forward, backward, update."""
+        optimizer = cast(Any, self.optimizers())
+        optimizer.zero_grad()
+        outputs = self._forward(batch)
+        loss = self.loss.mean(outputs, batch.loss_targets)
+        if hooked:
+            self.manual_backward(self._objective(loss, batch))
+            self._live = loss.detach(), outputs.detach()
+            optimizer.step()
+            self._live = None
+        else:
+            self._objective(loss, batch).backward()
+            optimizer.optimizer.step()
+        if self._make_scheduler is not None:
+            cast(LRScheduler, self.lr_schedulers()).step()
+
+    def _forward(self, batch: Batch) -> Tensor:
+        if batch.plan is not None:
+            return cast(Any, self.net).forward_shared(batch.plan)
+        return self.net(batch.split.inputs)
+
+    def _objective(self, loss: Tensor, batch: Batch) -> Tensor:
+        """What is minimised: the loss by the weight of this process's share, and the penalty."""
+        if batch.weight != 1.0:
+            loss = loss * batch.weight
+        return loss + self.l2 * squared_norm(list(self.parameters())) if self.l2 else loss
+
+    def evaluation_metrics(self) -> dict[str, float]:
+        """Loss and accuracy of both splits at the present weights, in evaluation mode.
+
+        Within a full-batch step, those of the training set are the step's own outputs.
+        """
+        whole = self.steps_per_epoch == 1 and self.trainer.world_size == 1
+        live = self._live if whole else None
+        train = self._scores(self.train_batch, *(live or self._evaluate(self.train_batch)))
+        test = self._scores(self.test_batch, *self._evaluate(self.test_batch))
+        names = ("train_loss", "train_acc", "test_loss", "test_acc")
+        return dict(zip(names, (*train, *test), strict=True))
+
+    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean loss and outputs in evaluation mode; the modules' modes are restored."""
+        modes = [(module, module.training) for module in self.net.modules()]
+        self.net.eval()
+        with torch.no_grad():
+            outputs = self._forward(batch)
+            loss = self.loss.mean(outputs, batch.loss_targets)
+        for module, mode in modes:
+            module.training = mode
+        return loss, outputs
+
+    def _scores(self, batch: Batch, loss: Tensor, outputs: Tensor) -> tuple[float, float]:
+        right = self.accuracy(outputs, batch.split.targets)
+        return float(loss), float(right.float().mean())
