@@ -31,7 +31,7 @@ def test_defaults_are_the_papers():
     assert (data.d_in, data.d_out, data.n_train, data.batch_size) == (1000, 1, 1111, None)
 
 
-@pytest.mark.parametrize(("ratio", "n_train"), [(0.1, 400), (0.9, 44), (1.5, 27), (1000, 1)])
+@pytest.mark.parametrize(("ratio", "n_train"), [(0.1, 400), (0.9, 44), (1.5, 27), (1000.0, 1)])
 def test_ratio_is_features_over_samples(ratio, n_train):
     assert len(ready(ratio=ratio).train) == n_train
 

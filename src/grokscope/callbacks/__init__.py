@@ -1,5 +1,9 @@
 """Lightning glue: when to measure, what, and where it goes."""
 
+from grokscope.callbacks.checkpoint import Checkpoints
+from grokscope.callbacks.csv_logger import CSVLogger
 from grokscope.callbacks.gop import GOPCallback
+from grokscope.callbacks.progress import ProgressBar
+from grokscope.callbacks.stop import StopOnInterrupt
 
-__all__ = ["GOPCallback"]
+__all__ = ["CSVLogger", "Checkpoints", "GOPCallback", "ProgressBar", "StopOnInterrupt"]

@@ -94,6 +94,14 @@ class GOPCallback(Callback):
         if stage != "fit":
             return
         self._layout = gradient_layout(pl_module.named_parameters())
+        self.check_schedules(trainer)
+
+    def check_schedules(self, trainer: Trainer) -> None:
+        """Refuse a schedule that has no epoch in the run.
+
+        Raises:
+            ValueError: Naming the schedule.
+        """
         stop = _last_epoch(trainer)
         for name, schedule in self.schedules.items():
             if stop is not None and ((first := schedule.next_due(0)) is None or first >= stop):

@@ -43,6 +43,9 @@ class Every(Schedule):
 
     n: int
 
+    def __str__(self) -> str:
+        return f"'every {self.n}'"
+
     def next_due(self, epoch: int) -> int:  # noqa: D102
         return -(-epoch // self.n) * self.n
 
@@ -52,6 +55,9 @@ class Log(Schedule):
     """Epoch 0 and the rounded powers ``10 ** (i / points_per_decade)``."""
 
     points_per_decade: int
+
+    def __str__(self) -> str:
+        return f"'log {self.points_per_decade}'"
 
     def next_due(self, epoch: int) -> int:  # noqa: D102
         if epoch <= 1:
@@ -68,6 +74,9 @@ class At(Schedule):
 
     listed: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"'at {' '.join(map(str, self.listed))}'"
+
     def next_due(self, epoch: int) -> int | None:  # noqa: D102
         index = bisect_left(self.listed, epoch)
         return self.listed[index] if index < len(self.listed) else None
@@ -78,6 +87,9 @@ class Union(Schedule):
     """Due when any part is due."""
 
     parts: tuple[Schedule, ...]
+
+    def __str__(self) -> str:
+        return " + ".join(map(str, self.parts))
 
     def next_due(self, epoch: int) -> int | None:  # noqa: D102
         return min((e for p in self.parts if (e := p.next_due(epoch)) is not None), default=None)

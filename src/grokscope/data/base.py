@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
@@ -76,6 +77,6 @@ class TensorDataModule(LightningDataModule):
 
     def batch_rows(self, epoch: int) -> Iterator[Tensor]:
         """Row numbers of each mini-batch, in the order of pass ``epoch``."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.train), generator=generator)
-        yield from order.to(self.train.inputs.device).split(self.batch_size or len(self.train))
+        n = len(self.train)
+        order = torch.from_numpy(np.random.default_rng((self.seed, epoch)).permutation(n))
+        yield from order.to(self.train.inputs.device).split(self.batch_size or n)

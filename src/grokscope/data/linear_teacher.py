@@ -83,7 +83,7 @@ class LinearTeacherDataModule(TensorDataModule):
         return torch.from_numpy(rng.standard_normal(shape))
 
 
-def _require_size(name: str, value: float, n: float, d_in: int, d_out: int) -> None:
+def _require_size(name: str, value: float | int, n: float | int, d_in: int, d_out: int) -> None:
     if n * (d_in + d_out) > _MAX_VALUES:
         raise ValueError(
             f"{name} must ask for at most {_MAX_VALUES:.0e} values in memory, got {value!r}: "

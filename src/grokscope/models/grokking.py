@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from grokscope.data.base import Split
+from grokscope.data.base import Split, TensorDataModule
 from grokscope.models.loop import Batch, PassLoopModule
 from grokscope.models.losses import Accuracy, Loss, squared_norm
 from grokscope.validation import require_float
@@ -47,6 +47,7 @@ class GrokkingModule(PassLoopModule):
         self.net, self.loss, self.accuracy = net, loss, accuracy
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.l2 = require_float("l2", l2, minimum=0.0)
+        self.latest_metrics: dict[str, float] = {}
         self._live: tuple[Tensor, Tensor] | None = None
 
     def configure_optimizers(self) -> Any:
@@ -58,12 +59,12 @@ class GrokkingModule(PassLoopModule):
 
     def on_fit_start(self) -> None:
         """Move the data to the device."""
-        self.prepare_data_on_device()
+        self.prepare_data_on_device(self.data)
 
-    def prepare_data_on_device(self) -> None:
+    def prepare_data_on_device(self, data: TensorDataModule) -> None:
         """Put both splits on the device; where a batch is a whole split, plan shared work."""
-        self.train_batch = self._prepare(self.data.train, share=self.steps_per_epoch == 1)
-        self.test_batch = self._prepare(self.data.test, share=True)
+        self.train_batch = self._prepare(data.train, share=data.steps_per_epoch == 1)
+        self.test_batch = self._prepare(data.test, share=True)
 
     def _prepare(self, split: Split, share: bool) -> Batch:
         dtype = next(self.parameters()).dtype
@@ -111,13 +112,14 @@ class GrokkingModule(PassLoopModule):
         """
         whole = self.steps_per_epoch == 1 and self.trainer.world_size == 1
         live = self._live if whole else None
-        train = self._scores(self.train_batch, *(live or self._evaluate(self.train_batch)))
-        test = self._scores(self.test_batch, *self._evaluate(self.test_batch))
+        train = self._scores(self.train_batch, *live) if live else self.evaluate(self.train_batch)
+        test = self.evaluate(self.test_batch)
         names = ("train_loss", "train_acc", "test_loss", "test_acc")
-        return dict(zip(names, (*train, *test), strict=True))
+        self.latest_metrics = dict(zip(names, (*train, *test), strict=True))
+        return self.latest_metrics
 
-    def _evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Mean loss and outputs in evaluation mode; the modules' modes are restored."""
+    def evaluate(self, batch: Batch) -> tuple[float, float]:
+        """Mean loss and accuracy in evaluation mode; the modules' modes are restored."""
         modes = [(module, module.training) for module in self.net.modules()]
         self.net.eval()
         with torch.no_grad():
@@ -125,7 +127,7 @@ class GrokkingModule(PassLoopModule):
             loss = self.loss.mean(outputs, batch.loss_targets)
         for module, mode in modes:
             module.training = mode
-        return loss, outputs
+        return self._scores(batch, loss, outputs)
 
     def _scores(self, batch: Batch, loss: Tensor, outputs: Tensor) -> tuple[float, float]:
         right = self.accuracy(outputs, batch.split.targets)

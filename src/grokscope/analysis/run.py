@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
+from grokscope.analysis.grokking import GrokkingTimes, grokking_times
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.info import read_info
 from grokscope.store.lazy import LazyGOP
@@ -64,9 +66,7 @@ class Run:
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        from yaml import safe_load
-
-        return dict(safe_load(path.read_text(encoding="utf-8")) or {})
+        return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
 
     @property
     def metrics(self) -> Metrics:
@@ -121,6 +121,17 @@ class Run:
         if kind != "weight":
             raise ValueError(f"kind must be batch or weight, got {kind!r}.")
         return LazyGOP(_matrix(gradients, slots, file.attribute("batch", "matrices"), layer).T)
+
+    def grokking(
+        self, train: float = 0.99, test: float = 0.99, patience: int = 0
+    ) -> GrokkingTimes:
+        """When the accuracies reached ``train`` and ``test`` and stayed for ``patience`` epochs.
+
+        See :func:`~grokscope.analysis.grokking.grokking_times`.
+        """
+        metrics = self.metrics
+        series = (metrics[name] for name in ("epoch", "train_acc", "test_acc"))
+        return grokking_times(*series, train=train, test=test, patience=patience)
 
     def _kind_file(self, kind: str) -> Path:
         path = self._file(LAYERS)

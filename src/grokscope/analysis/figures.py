@@ -1,0 +1,144 @@
+"""Figures of one run, as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from grokscope.analysis.grokking import GrokkingTimes
+from grokscope.analysis.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TRAIN, TEST, NEUTRAL = "#0072B2", "#D55E00", "#555555"  # Okabe-Ito: safe for colour-blind eyes
+STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+}
+
+
+def save_figures(run: Run) -> list[Path]:
+    """Draw ``curves.png`` and, where the GOP was measured, ``gop.png`` into the run's folder.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    saved = []
+    with mpl.rc_context(STYLE):
+        for name, draw in (("curves", _draw_curves), ("gop", _draw_gop)):
+            figure = Figure(figsize=(8, 6.4), layout="constrained")
+            if draw(run, figure):
+                saved.append(run.path / f"{name}.png")
+                figure.savefig(saved[-1], dpi=130)
+    return saved
+
+
+def _draw_curves(run: Run, figure: Figure) -> bool:
+    """Loss and accuracy over epochs."""
+    metrics, times = run.metrics, run.grokking()
+    if "train_loss" not in metrics or len(metrics["epoch"]) < 2:
+        return False
+    accuracy, loss = figure.subplots(2, 1, sharex=True)
+    figure.suptitle(_title(run))
+    for axis, kind, unit in ((accuracy, "acc", "accuracy"), (loss, "loss", "loss")):
+        for split, colour in (("train", TRAIN), ("test", TEST)):
+            _line(axis, metrics["epoch"], metrics[f"{split}_{kind}"], colour, split)
+        if f"theory_train_{kind}" in metrics:
+            _theory(axis, metrics, kind)
+        _finish(axis, times, unit)
+    accuracy.set_ylim(-0.03, 1.03)
+    loss.set_yscale("log")
+    loss.set_xlabel("epoch (passes over the training set; 0 drawn at 0.5)")
+    accuracy.legend(loc="center left")
+    return True
+
+
+def _theory(axis: Axes, metrics: Any, kind: str) -> None:
+    for split in ("train", "test"):
+        _line(
+            axis, metrics["epoch"], metrics[f"theory_{split}_{kind}"], "black", f"{split}, theory",
+            linestyle=(0, (1, 3)),
+        )
+
+
+def _draw_gop(run: Run, figure: Figure) -> bool:
+    """GOP trace by kind and layer, and the spectra of the weight gradients."""
+    metrics, times = run.metrics, run.grokking()
+    if "gop/batch/trace" not in metrics or len(metrics["gop/batch/epoch"]) < 2:
+        return False
+    trace, spectra = figure.subplots(2, 1, sharex=True)
+    figure.suptitle(_title(run))
+    epochs = metrics["gop/batch/epoch"]
+    _line(trace, epochs, metrics["gop/batch/trace"], NEUTRAL, "whole network", linewidth=1.8)
+    by_layer = metrics["gop/batch/layers/trace"]
+    for i, layer in enumerate(run.layers):
+        _line(trace, epochs, by_layer[:, i], f"C{i}", layer, linewidth=0.9)
+    trace.set_yscale("log")
+    trace.legend(loc="best", fontsize=8, ncols=2)
+    _finish(trace, times, "trace of the batch GOP, ‖gradient‖²")
+    _draw_spectra(run, spectra, times)
+    spectra.set_xlabel("epoch (passes over the training set; 0 drawn at 0.5)")
+    return True
+
+
+def _draw_spectra(run: Run, axis: Axes, times: GrokkingTimes) -> None:
+    """Largest eigenvalues of ΓΓᵀ over all weight matrices, dark to light by rank."""
+    import matplotlib as mpl
+
+    kind = "weight" if "gop/weight/epoch" in run.metrics else "batch"
+    epochs = run.metrics[f"gop/{kind}/epoch"]
+    values = run.metrics[f"gop/{kind}/eigenvalues_top_k"]
+    ranks = [i for i in (0, 1, 2, 4, 9, 19, 49, 99) if i < values.shape[1]]
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(ranks)))
+    for colour, rank in zip(colours, ranks, strict=True):
+        _line(axis, epochs, values[:, rank], colour, f"λ{rank + 1}", linewidth=1.1)
+    top = np.nanmax(values) if np.isfinite(values).any() else 1.0
+    axis.set_yscale("log")
+    axis.set_ylim(bottom=max(top * 1e-14, np.nextafter(0, 1)))
+    axis.legend(loc="best", fontsize=8, ncols=4)
+    _finish(axis, times, f"eigenvalues of the {kind} GOP")
+
+
+def _line(axis: Axes, epochs: Any, values: Any, colour: Any, label: str, **style: Any) -> None:
+    """One curve on a log axis; epoch 0 is drawn at 0.5, rows that were not measured left out."""
+    known = ~np.isnan(values)
+    x = np.maximum(np.asarray(epochs, dtype=float), 0.5)
+    axis.plot(x[known], values[known], color=colour, label=label, **{"linewidth": 1.5, **style})
+
+
+def _finish(axis: Axes, times: GrokkingTimes, label: str) -> None:
+    axis.set_xscale("log")
+    axis.set_ylabel(label)
+    for epoch, colour, name in (
+        (times.memorised, TRAIN, "memorised"),
+        (times.generalised, TEST, "generalised"),
+    ):
+        if epoch is not None:
+            axis.axvline(max(epoch, 0.5), color=colour, linestyle="--", linewidth=1)
+            axis.annotate(
+                f"{name}\n{epoch:,}",
+                (max(epoch, 0.5), 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(3, -2),
+                textcoords="offset points",
+                va="top",
+                fontsize=8,
+                color=colour,
+            )
+
+
+def _title(run: Run) -> str:
+    seed = run.info.get("seed")
+    name = str(run.info.get("name", run.path.name))
+    return name if seed is None else f"{name}, seed {seed}"

@@ -1,0 +1,70 @@
+"""Checkpoints at scheduled epochs, and the newest one."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from grokscope.callbacks.schedule import parse_schedule
+from grokscope.validation import require_float
+
+LAST = "last.ckpt"
+
+
+class Checkpoints(Callback):
+    """Saves ``epoch_<n>.ckpt`` (n passes done) at scheduled epochs and keeps ``last.ckpt``.
+
+    There is no "best" one: grokking lives on the plateau of the test accuracy. A checkpoint is
+    written to a temporary file and renamed, so it is whole or not there.
+
+    Args:
+        output_dir: Where the files go, usually ``<run folder>/checkpoints``.
+        schedule: Epochs to keep; see :func:`~grokscope.callbacks.schedule.parse_schedule`.
+        last_every_seconds: Wall time between renewals of ``last.ckpt``; it is also
+            written at the end.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | Path,
+        schedule: Any = "log 5",
+        last_every_seconds: float = 60.0,
+    ) -> None:
+        super().__init__()
+        self.output_dir = Path(output_dir)
+        self.schedule = parse_schedule("schedule.checkpoint", schedule)
+        self.last_every_seconds = require_float("last_every_seconds", last_every_seconds, above=0)
+
+    def next_due(self, epoch: int) -> int | None:
+        """The pass after which the next scheduled checkpoint is saved."""
+        due = self.schedule.next_due(epoch + 1)
+        return None if due is None else due - 1
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the initial weights if epoch 0 is scheduled."""
+        self._saved = time.monotonic()
+        if trainer.current_epoch == 0 and self.schedule.due(0):
+            self._save(trainer, "epoch_0.ckpt")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what is due; ``last.ckpt`` when its time has come."""
+        passes = trainer.current_epoch + 1
+        if self.schedule.due(passes):
+            self._save(trainer, f"epoch_{passes}.ckpt")
+        if time.monotonic() - self._saved > self.last_every_seconds:
+            self._save(trainer, LAST)
+            self._saved = time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of the run."""
+        self._save(trainer, LAST)
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        draft = self.output_dir / f".{name}.part"
+        trainer.save_checkpoint(draft, weights_only=False)
+        if trainer.is_global_zero:
+            os.replace(draft, self.output_dir / name)

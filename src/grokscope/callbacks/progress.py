@@ -1,0 +1,104 @@
+"""A progress bar that refreshes by time, not by step."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from grokscope.validation import require_float
+
+SHOWN = ("train_loss", "test_loss", "train_acc", "test_acc")
+
+
+class ProgressBar(Callback):
+    """Epoch, ETA, and the latest losses and accuracies.
+
+    On a terminal it is a bar; elsewhere (a log file, Slurm) a line now and then.
+
+    Args:
+        refresh_seconds: Time between refreshes of the bar.
+        line_seconds: Time between lines where there is no terminal.
+    """
+
+    def __init__(self, refresh_seconds: float = 0.5, line_seconds: float = 30.0) -> None:
+        super().__init__()
+        self.refresh_seconds = require_float("refresh_seconds", refresh_seconds, above=0)
+        self.line_seconds = require_float("line_seconds", line_seconds, above=0)
+        self._progress: Progress | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the bar."""
+        if not trainer.is_global_zero:
+            return
+        self._console = Console()
+        self._shown = time.monotonic()
+        self._begun, self._first = self._shown, trainer.current_epoch
+        if not self._console.is_terminal:
+            return
+        columns = (
+            TextColumn("epoch {task.completed}/{task.total}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+        )
+        self._progress = Progress(*columns, console=self._console, auto_refresh=False)
+        self._progress.start()
+        self._task = self._progress.add_task("", total=_total(trainer), values="")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Refresh if it is time."""
+        wait = self.refresh_seconds if self._progress else self.line_seconds
+        if trainer.is_global_zero and time.monotonic() - self._shown > wait:
+            self._show(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the end and leave the line."""
+        if trainer.is_global_zero:
+            self._show(trainer, pl_module)
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._close()
+
+    def _close(self) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _show(self, trainer: Trainer, module: LightningModule) -> None:
+        self._shown = time.monotonic()
+        values = _values(module)
+        done = trainer.current_epoch
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, values=values, refresh=True)
+        else:
+            total, eta = _total(trainer), self._eta(done, _total(trainer))
+            self._console.print(f"epoch {done}/{total or '?'}  ETA {eta}  {values}", soft_wrap=True)
+
+    def _eta(self, done: int, total: int | None) -> str:
+        if total is None or done <= self._first:
+            return "?"
+        rate = (self._shown - self._begun) / (done - self._first)
+        minutes, seconds = divmod(round(rate * (total - done)), 60)
+        return f"{minutes}:{seconds:02d}"
+
+
+def _total(trainer: Trainer) -> int | None:
+    return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+
+
+def _values(module: LightningModule) -> str:
+    """The losses that the module computed last."""
+    latest: dict[str, float] = getattr(module, "latest_metrics", {})
+    return "  ".join(f"{name} {latest[name]:.3g}" for name in SHOWN if name in latest)
