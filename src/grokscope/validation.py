@@ -32,7 +32,9 @@ def require_float(
 ) -> float:
     """Return ``value`` as a float if it is finite and within the bounds, else raise."""
     bounds = {">": above, ">=": minimum, "<": below, "<=": maximum}
-    wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
+    wanted = " and ".join(
+        f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None
+    )
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if (
         not number

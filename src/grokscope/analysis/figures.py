@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TRAIN, TEST, NEUTRAL = "#0072B2", "#D55E00", "#555555"  # Okabe-Ito: safe for colour-blind eyes
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -61,13 +61,18 @@ def _draw_curves(run: Run, figure: Figure) -> bool:
     loss.set_yscale("log")
     loss.set_xlabel("epoch (passes over the training set; 0 drawn at 0.5)")
     accuracy.legend(loc="center left")
+    _name_moments(accuracy, times)
     return True
 
 
 def _theory(axis: Axes, metrics: Any, kind: str) -> None:
     for split in ("train", "test"):
         _line(
-            axis, metrics["epoch"], metrics[f"theory_{split}_{kind}"], "black", f"{split}, theory",
+            axis,
+            metrics["epoch"],
+            metrics[f"theory_{split}_{kind}"],
+            "black",
+            f"{split}, theory",
             linestyle=(0, (1, 3)),
         )
 
@@ -87,6 +92,7 @@ def _draw_gop(run: Run, figure: Figure) -> bool:
     trace.set_yscale("log")
     trace.legend(loc="best", fontsize=8, ncols=2)
     _finish(trace, times, "trace of the batch GOP, ‖gradient‖²")
+    _name_moments(trace, times)
     _draw_spectra(run, spectra, times)
     spectra.set_xlabel("epoch (passes over the training set; 0 drawn at 0.5)")
     return True
@@ -103,9 +109,10 @@ def _draw_spectra(run: Run, axis: Axes, times: GrokkingTimes) -> None:
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(ranks)))
     for colour, rank in zip(colours, ranks, strict=True):
         _line(axis, epochs, values[:, rank], colour, f"λ{rank + 1}", linewidth=1.1)
-    top = np.nanmax(values) if np.isfinite(values).any() else 1.0
     axis.set_yscale("log")
-    axis.set_ylim(bottom=max(top * 1e-14, np.nextafter(0, 1)))
+    shown = values[values > 0]
+    if len(shown):  # what lies below the rounding of the largest is not worth an axis
+        axis.set_ylim(bottom=max(shown.min() / 2, shown.max() * 1e-14))
     axis.legend(loc="best", fontsize=8, ncols=4)
     _finish(axis, times, f"eigenvalues of the {kind} GOP")
 
@@ -118,22 +125,28 @@ def _line(axis: Axes, epochs: Any, values: Any, colour: Any, label: str, **style
 
 
 def _finish(axis: Axes, times: GrokkingTimes, label: str) -> None:
+    """Log axis, unit, and a line at each of the two moments."""
     axis.set_xscale("log")
     axis.set_ylabel(label)
-    for epoch, colour, name in (
-        (times.memorised, TRAIN, "memorised"),
-        (times.generalised, TEST, "generalised"),
-    ):
+    for epoch, colour in ((times.memorised, TRAIN), (times.generalised, TEST)):
         if epoch is not None:
             axis.axvline(max(epoch, 0.5), color=colour, linestyle="--", linewidth=1)
+
+
+def _name_moments(axis: Axes, times: GrokkingTimes) -> None:
+    """The two moments in words above a panel, one to the left of its line, one to the right."""
+    for epoch, colour, name, side in (
+        (times.memorised, TRAIN, "memorised", "right"),
+        (times.generalised, TEST, "generalised", "left"),
+    ):
+        if epoch is not None:
             axis.annotate(
-                f"{name}\n{epoch:,}",
+                f" {name} {epoch:,} ",
                 (max(epoch, 0.5), 1.0),
                 xycoords=("data", "axes fraction"),
-                xytext=(3, -2),
-                textcoords="offset points",
-                va="top",
-                fontsize=8,
+                ha=side,
+                va="bottom",
+                fontsize=9,
                 color=colour,
             )
 

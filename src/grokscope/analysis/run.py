@@ -44,7 +44,9 @@ class Run:
         """
         folder = Path(path)
         if not any((folder / name).exists() for name in (INFO_NAME, *FILES)):
-            raise FileNotFoundError(f"run must be a run folder, got {folder}: no {INFO_NAME} there.")
+            raise FileNotFoundError(
+                f"run must be a run folder, got {folder}: no {INFO_NAME} there."
+            )
         return cls(folder)
 
     def __repr__(self) -> str:
@@ -114,7 +116,9 @@ class Run:
         """
         file = TableFile(self._file(FULL))
         row = _row(file.read("batch", "epoch"), epoch, "factor")
-        gradients = file.read("batch", "gradient", row)[: int(file.read("batch", "n_batches", row))]
+        gradients = file.read("batch", "gradient", row)[
+            : int(file.read("batch", "n_batches", row))
+        ]
         slots = file.attribute("batch", "parameters")
         if kind == "batch":
             return LazyGOP(_layer_columns(gradients, slots, layer) / np.sqrt(len(gradients)))

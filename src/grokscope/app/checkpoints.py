@@ -30,7 +30,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     missing = NEEDED - set(content if isinstance(content, dict) else ())
     if missing or "hyper_parameters" in content:
         detail = f"no {', '.join(sorted(missing))}" if missing else "it names a class to build"
-        raise UserError(f"ckpt_path must be a checkpoint of a grokscope run, got {path}: {detail}.")
+        raise UserError(
+            f"ckpt_path must be a checkpoint of a grokscope run, got {path}: {detail}."
+        )
     return content
 
 

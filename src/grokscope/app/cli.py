@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from grokscope.app.errors import (
     UserError,
     describe_hydra_error,
     describe_instantiation_error,
     refuse,
-    user_errors,
 )
 from grokscope.app.folders import run_folder
 
+USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 FULL = "HYDRA_FULL_ERROR"
 
 
@@ -34,7 +35,7 @@ def run(task: Callable[[DictConfig], Any], configs: Path, name: str) -> None:
     os.environ[FULL] = "1"  # Hydra then raises instead of printing; the lines below print
     try:
         hydra.main(version_base="1.3", config_path=str(configs), config_name=name)(task)()
-    except (UserError, *user_errors()) as error:
+    except USER_ERRORS as error:
         if wants_traceback:
             raise
         refuse(_describe(error, configs, name))

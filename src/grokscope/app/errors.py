@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -25,7 +25,7 @@ class UserError(Exception):
     """Something that the user can put right; shown as one line, without a traceback."""
 
 
-def refuse(message: str) -> None:
+def refuse(message: str) -> NoReturn:
     """Print one line and leave with exit code 1."""
     line = " ".join(message.split())
     print(f"error: {line}", file=sys.stderr)
@@ -51,11 +51,6 @@ def describe_instantiation_error(error: InstantiationException) -> str:
     cause = error.__cause__ or error
     message = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
     return f"{where[1]}: {message}" if where else message
-
-
-def user_errors() -> tuple[type[Exception], ...]:
-    """Errors that composing a configuration raises for a mistake in it."""
-    return HydraException, OmegaConfBaseException
 
 
 def _unknown_choice(text: str) -> str:
@@ -86,7 +81,7 @@ def _known_keys(folder: Path, name: str, overrides: list[str]) -> Iterable[str]:
         for attempt in (overrides, []):
             try:
                 config = compose(name, overrides=attempt)
-            except user_errors():
+            except (HydraException, OmegaConfBaseException):
                 continue
             groups = [p.name for p in folder.iterdir() if p.is_dir()]
             return [*_leaves(config), *groups]

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from grokscope.analysis.figures import save_figures
 from grokscope.analysis.run import Run
-from grokscope.analysis.summary import summary_table
+from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, quiet, set_threads, validate
 from grokscope.app.errors import UserError, refuse
 from grokscope.models.memory import keep_freed_memory
@@ -48,6 +48,7 @@ def train(config: DictConfig) -> float | None:
         parts = build(config)
     if is_main_process():
         _write_settings(config, folder)
+        log.info("Training %s with seed %s in %s", config.name, config.seed, folder)
     _fit(parts, folder)
     return _summarise(folder) if is_main_process() else None
 
@@ -91,4 +92,5 @@ def _summarise(folder: Path) -> float | None:
         log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
     width = max(80, shutil.get_terminal_size().columns)
     Console(width=width).print(summary_table(run))
+    log.info("Run %s: %s", run.status, "; ".join(f"{n}: {v}" for n, v in summary_rows(run)))
     return float(run.metrics["test_loss"][-1])

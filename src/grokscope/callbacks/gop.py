@@ -154,7 +154,12 @@ class GOPCallback(Callback):
         self._seconds += time.perf_counter() - begun
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Remember the loss of a module that only returns it."""
         if self._open is not None and self.schedules["metrics"].due(self._open[0]):

@@ -52,7 +52,12 @@ class ProgressBar(Callback):
         self._task = self._progress.add_task("", total=_total(trainer), values="")
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Refresh if it is time."""
         wait = self.refresh_seconds if self._progress else self.line_seconds
@@ -84,7 +89,9 @@ class ProgressBar(Callback):
             self._progress.update(self._task, completed=done, values=values, refresh=True)
         else:
             total, eta = _total(trainer), self._eta(done, _total(trainer))
-            self._console.print(f"epoch {done}/{total or '?'}  ETA {eta}  {values}", soft_wrap=True)
+            self._console.print(
+                f"epoch {done}/{total or '?'}  ETA {eta}  {values}", soft_wrap=True
+            )
 
     def _eta(self, done: int, total: int | None) -> str:
         if total is None or done <= self._first:

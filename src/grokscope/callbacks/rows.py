@@ -79,7 +79,10 @@ def factor_table(layout: GradientLayout, rows: int, dtype: str) -> Table:
 
 
 def root_row(
-    losses: Mapping[str, float], extra: tuple[str, ...], batch: Mapping[str, Any] | None, width: int
+    losses: Mapping[str, float],
+    extra: tuple[str, ...],
+    batch: Mapping[str, Any] | None,
+    width: int,
 ) -> dict[str, Any]:
     """A row of :func:`root_table` without its clock; NaN for what was not measured."""
     row: dict[str, Any] = {n: losses.get(n, np.nan) for n in (*LOSSES, *extra)}

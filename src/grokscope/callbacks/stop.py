@@ -25,7 +25,7 @@ class StopOnInterrupt(Callback):
             return
 
         def stop(number: int, frame: Any) -> None:
-            log.info("Stopping after this pass; press Ctrl-C again to stop at once.")
+            log.warning("Stopping after this pass; press Ctrl-C again to stop at once.")
             trainer.should_stop = True
             signal.signal(signal.SIGINT, self._previous)
 

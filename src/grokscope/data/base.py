@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class TensorDataModule(LightningDataModule):
 
     def train_dataloader(self) -> range:
         """The numbers of the calls of ``training_step``; the module slices the batches itself."""
-        return range(self.trainer.lightning_module.calls_per_epoch)  # type: ignore[union-attr]
+        return range(cast(Any, self.trainer).lightning_module.calls_per_epoch)
 
     def batch_rows(self, epoch: int) -> Iterator[Tensor]:
         """Row numbers of each mini-batch, in the order of pass ``epoch``."""

@@ -31,7 +31,7 @@ class GOP:
 
     def metrics(self, *, rank_threshold: float = 1e-6, top_k: int = 100) -> dict[str, float]:
         """All metrics of :func:`~grokscope.measures.spectra.spectrum_metrics`."""
-        return spectrum_metrics(  # type: ignore[return-value]
+        return spectrum_metrics(
             self.eigenvalues, self.n_parameters, rank_threshold=rank_threshold, top_k=top_k
         )
 
@@ -131,7 +131,9 @@ def batch_spectra(
     return _eigenvalues(by_layer.sum(0)), _eigenvalues(by_layer)
 
 
-def subspace_overlap(rows: Tensor, previous: Tensor, k: int, rank_threshold: float = 1e-6) -> float:
+def subspace_overlap(
+    rows: Tensor, previous: Tensor, k: int, rank_threshold: float = 1e-6
+) -> float:
     r"""Overlap :math:`\|U_s^\top U_t\|_F^2 / k` of two top-k eigenspaces (Gur-Ari et al. 2018).
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -38,7 +40,7 @@ def spectrum_metrics(
     *,
     rank_threshold: float = 1e-6,
     top_k: int = 100,
-) -> dict[str, NDArray[np.float64] | float]:
+) -> dict[str, Any]:
     r"""All scalar metrics of one spectrum, or of a stack of spectra at once.
 
     The matrix has ``n_parameters`` eigenvalues: the ``r`` given ones,
@@ -87,8 +89,8 @@ def spectrum_metrics(
     with np.errstate(all="ignore"):
         metrics = _metrics(_ordered(raw), np.asarray(n_parameters), rank_threshold, top_k)
         finite = np.isfinite(raw).all(axis=-1)
-        metrics = {name: np.where(finite, value, np.nan) for name, value in metrics.items()}
-    return metrics if raw.ndim > 1 else {name: float(v) for name, v in metrics.items()}
+        stack = {name: np.where(finite, value, np.nan) for name, value in metrics.items()}
+    return {n: v if raw.ndim > 1 else float(v) for n, v in stack.items()}
 
 
 def cumulative_variance(eigenvalues: ArrayLike) -> Array:
@@ -122,7 +124,9 @@ def _metrics(lam: Array, size: NDArray, tol: float, top_k: int) -> dict[str, Arr
         "effective_rank": _effective_rank(lam / total[..., None]),
         "stable_rank": total / first,
         "participation_ratio": total**2 / squares,
-        "condition_number": np.where(first > 0, first / np.where(above, lam, np.inf).min(-1), np.nan),
+        "condition_number": np.where(
+            first > 0, first / np.where(above, lam, np.inf).min(-1), np.nan
+        ),
         "determinant": np.prod(np.where(inside, lam, 1.0), axis=-1) * full,
         "log_pseudo_determinant": log_lam.sum(-1),
         "eigenvalue_max": first,

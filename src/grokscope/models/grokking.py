@@ -74,8 +74,8 @@ class GrokkingModule(PassLoopModule):
         targets = self.loss.prepare(split.targets, width)
         if targets.is_floating_point():
             targets = targets.to(self.device, dtype)
-        plan = self.net.share(split.inputs) if share and hasattr(self.net, "share") else None
-        return Batch(split, targets, plan)
+        make_plan = getattr(self.net, "share", None) if share else None
+        return Batch(split, targets, make_plan and make_plan(split.inputs))
 
     def step(self, batch: Batch, hooked: bool) -> None:
         """Zero the gradients, forward, backward, update."""

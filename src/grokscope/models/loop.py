@@ -129,7 +129,7 @@ class PassLoopModule(LightningModule):
         due = (observer.next_due(epoch) for observer in self._observers)
         first = min((e for e in due if e is not None), default=float("inf"))
         stop = self.trainer.max_epochs
-        return first if stop in (None, -1) else min(first, cast(int, stop) - 1)
+        return first if stop is None or stop < 0 else min(first, stop - 1)
 
     def _pass(self, epoch: int, hooked: bool) -> None:
         for batch in self._batches_of(epoch):

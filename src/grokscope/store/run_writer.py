@@ -117,7 +117,7 @@ def _copy_rows(old: h5py.File, live: LiveFile, table: Table, rows: int) -> None:
     for name, column in table.columns.items():
         if name not in group or group[name].shape[1:] != column.shape:
             raise ValueError(
-                f"{old.filename} has no column {table.dataset_path(name)} of shape {column.shape}: "
+                f"{old.filename} has no column {table.dataset_path(name)} {column.shape}: "
                 "a run goes on with the measures and sizes that it began with."
             )
     widest = max((group[name] for name in table.columns), key=lambda d: d.nbytes)

@@ -42,7 +42,8 @@ class LiveFile:
         try:
             self._tables[table].append(row)
         except OSError as error:
-            raise StoreFullError(error.errno, f"no row could be added: {error}", str(self.path))
+            message = f"no row could be added: {error}"
+            raise StoreFullError(error.errno, message, str(self.path)) from error
 
     def extend(self, table: str, rows: Mapping[str, np.ndarray]) -> None:
         """Write many rows at once: column name -> (rows, ...)."""
