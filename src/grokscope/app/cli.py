@@ -30,7 +30,7 @@ def run(task: Callable[[DictConfig], Any], configs: Path, name: str) -> None:
 
     Set the environment variable ``HYDRA_FULL_ERROR=1`` for tracebacks.
     """
-    _register_resolvers()
+    register_resolvers()
     wants_traceback = os.environ.get(FULL) == "1"
     os.environ[FULL] = "1"  # Hydra then raises instead of printing; the lines below print
     try:
@@ -49,11 +49,12 @@ def _describe(error: Exception, configs: Path, name: str) -> str:
     return describe_hydra_error(error, configs, name, sys.argv[1:])
 
 
-def _register_resolvers() -> None:
+def register_resolvers() -> None:
     """What the configurations may compute: ``${times:2,3}``, ``${plus:1,2}``, run folders."""
     for name, function in (
         ("times", lambda a, b: a * b),
         ("plus", lambda a, b: a + b),
+        ("either", lambda a, b: a or b),
         ("run_folder", run_folder),
     ):
         OmegaConf.register_new_resolver(name, function, replace=True)

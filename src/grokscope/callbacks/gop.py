@@ -83,6 +83,7 @@ class GOPCallback(Callback):
         self._previous: torch.Tensor | None = None
         self._recorder: Recorder | None = None
         self._open: tuple[int, int] | None = None
+        self._warned = False
 
     def next_due(self, epoch: int) -> int | None:
         """The first epoch at or after ``epoch`` in which this callback wants the hooks."""
@@ -250,7 +251,9 @@ class GOPCallback(Callback):
         )
         if self.on_nonfinite == "raise":
             raise FloatingPointError(message)
-        warnings.warn(message, stacklevel=2)
+        if not self._warned:
+            warnings.warn(f"{message} Further ones are not reported.", stacklevel=2)
+        self._warned = True
 
     def _end(self, status: str, **entries: Any) -> None:
         assert self.output_dir is not None

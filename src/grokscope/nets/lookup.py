@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Lookup:
         """
         # Without the detach torch would compute the table's gradient by its slower way.
         sums = _sum_bags(self.rows, table.detach(), None, weights)
-        return _TableGradient.apply(  # type: ignore[no-untyped-call]
+        return _TableGradient.apply(
             sums, table, None if weights is None else weights.detach(), self
         )
 

@@ -14,8 +14,8 @@ from grokscope.validation import require_choice, require_float, require_int
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
-    "quadratic": torch.square,
-    "quartic": lambda x: torch.square(torch.square(x)),
+    "quadratic": lambda x: x * x,  # torch.square goes back in more passes over memory
+    "quartic": lambda x: (x * x) * (x * x),
     "identity": lambda x: x,
 }
 
@@ -86,11 +86,12 @@ class MLP(nn.Module):
         """Outputs (n, c) of inputs (n, d), or (n, ...) that flatten to it."""
         if inputs.ndim > 2:
             inputs = inputs.flatten(1)
-        return self._after_first(self.layers[0](inputs))
+        first, *rest = self.layers
+        return self._through(rest, first(inputs))
 
-    def _after_first(self, x: Tensor) -> Tensor:
+    def _through(self, layers: list[nn.Linear], x: Tensor) -> Tensor:
         activation = ACTIVATIONS[self.activation]
-        for layer in self.layers[1:]:
+        for layer in layers:
             x = layer(activation(x))
         return x
 
@@ -105,15 +106,16 @@ class MLP(nn.Module):
             if the rows differ in their number of ones or have more than d / 8, or if the
             dense product is so small that a gather would take longer.
         """
-        n, d_in = inputs.shape[0], self.layers[0].in_features
-        n_ones = int(inputs[0].sum()) if n else 0
-        small = n * d_in * self.layers[0].out_features < _WORTH_SHARING
-        if small or inputs.ndim != 2 or not 1 <= n_ones <= d_in // 8:
+        first, n = self.layers[0], len(inputs)
+        if inputs.ndim != 2 or n * first.weight.numel() < _WORTH_SHARING:
             return None
         ones = inputs == 1
-        if not (ones | (inputs == 0)).all() or (ones.sum(1) != n_ones).any():
+        n_ones = int(ones[0].sum())
+        if not 1 <= n_ones <= first.in_features // 8 or (ones.sum(1) != n_ones).any():
             return None
-        return Lookup.of(ones.nonzero()[:, 1].view(n, n_ones), d_in)
+        if not (ones | (inputs == 0)).all():
+            return None
+        return Lookup.of(ones.nonzero()[:, 1].view(n, n_ones), first.in_features)
 
     def forward_shared(self, plan: Lookup) -> Tensor:
         """Outputs (n, c) of the inputs that ``plan`` was made from.
@@ -121,9 +123,9 @@ class MLP(nn.Module):
         The first layer sums columns of its weight matrix, n * k * width additions for k ones
         a sample, where the dense product takes n * d * width multiply-adds.
         """
-        first = self.layers[0]
+        first, *rest = self.layers
         x = plan.sum(first.weight.t().contiguous())
-        return self._after_first(x if first.bias is None else x.add_(first.bias))
+        return self._through(rest, x if first.bias is None else x.add_(first.bias))
 
 
 def _one_a_layer(name: str, value: object, n_layers: int) -> list:

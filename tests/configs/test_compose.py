@@ -1,0 +1,83 @@
+"""Every YAML in every group composes and builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from grokscope.app.build import build
+from grokscope.app.cli import register_resolvers
+from grokscope.app.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GROUPS = sorted(p for p in CONFIGS.iterdir() if p.is_dir() and p.name != "hydra")
+CHOICES = [(g.name, p.stem) for g in GROUPS for p in sorted(g.glob("*.yaml"))]
+PARTNERS = {  # a part that fits only with others
+    ("data", "modular_tokens"): ["net=transformer"],
+    ("net", "transformer"): ["data=modular_tokens"],
+    ("data", "linear_teacher"): ["net=linear", "model=linear_estimator"],
+    ("net", "linear"): ["data=linear_teacher", "model=linear_estimator"],
+    ("model", "linear_estimator"): ["data=linear_teacher", "net=linear"],
+    ("data", "mnist"): ["net=mnist_mlp"],
+    ("net", "mnist_mlp"): ["data=mnist"],
+}
+WHERE = {"optimizer": "optimizer@model.optimizer"}
+
+
+@pytest.fixture(autouse=True)
+def _hydra():
+    GlobalHydra.instance().clear()
+    register_resolvers()
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    config = compose("train", overrides=[*overrides, "paths.run_dir=run", "name=test"])
+    OmegaConf.resolve(config)
+    return config
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
+    pytest.importorskip({"tensorboard": "tensorboard"}.get(choice, "torch"))
+    overrides = PARTNERS.get((group, choice), [])
+    if group not in ("experiment", "debug"):
+        overrides = ["experiment=null", *overrides]
+    parts = composed(f"{WHERE.get(group, group)}={choice}", *overrides)
+    try:
+        built = build(parts)
+    except UserError as error:
+        missing = {"gpu": "gpu backend", "mps": "MPS"}.get(choice)
+        if missing and missing in str(error):
+            pytest.skip(f"this machine has no such device: {error}")
+        raise
+    assert built.trainer.max_epochs == parts.trainer.max_epochs
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_file_says_what_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    head = [line for line in text.splitlines() if not line.startswith("# @package")]
+    constructor = any(line.startswith(("_target_", "csv:", "tensorboard:", "gop:")) for line in head)
+    assert head[0].startswith("#") or constructor or path.parent.name in {"paths", "trainer", "logger"}
+
+
+NUMBER_KEYS = ("d_", "n_", "lr", "modulus", "train_fraction", "max_epochs", "scale", "l2", "ratio")
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_number_of_an_experiment_cites_its_source(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    cited = "arXiv" in text or "[code]" in text or "- " in text.partition("defaults:")[2]
+    assert cited, "no source named"
+    if "our choice" in text.partition("defaults:")[0]:
+        return
+    for line in text.splitlines():
+        key = line.strip().partition(":")[0]
+        if line.startswith("  ") and key.startswith(NUMBER_KEYS) and not line.strip().endswith(":"):
+            assert "#" in line, f"{path.name}: {line.strip()!r} cites nothing"
