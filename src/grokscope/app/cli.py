@@ -54,7 +54,6 @@ def register_resolvers() -> None:
     for name, function in (
         ("times", lambda a, b: a * b),
         ("plus", lambda a, b: a + b),
-        ("either", lambda a, b: a or b),
         ("run_folder", run_folder),
     ):
         OmegaConf.register_new_resolver(name, function, replace=True)
