@@ -44,8 +44,13 @@ def test_further_dimensions_are_flattened_into_the_second() -> None:
 
 
 def test_a_first_name_that_all_share_is_left_out() -> None:
+    wrapper = nn.ModuleDict({"net": nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)})})
+    assert gradient_layout(wrapper.named_parameters()).layers == ("a", "b")
+
+
+def test_a_number_alone_does_not_become_a_name() -> None:
     wrapper = nn.ModuleDict({"net": nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))})
-    assert gradient_layout(wrapper.named_parameters()).layers == ("0", "1")
+    assert gradient_layout(wrapper.named_parameters()).layers == ("net.0", "net.1")
 
 
 def test_gradients_are_read_without_a_change_and_missing_ones_are_zero() -> None:

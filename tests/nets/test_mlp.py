@@ -158,7 +158,17 @@ def test_shared_forward_is_bit_equal_when_run_twice():
         torch.zeros(0, 22),
         one_hot_pairs(11).view(-1, 2, 11),
     ],
-    ids=["real", "nan", "halves", "ones and halves", "varying count", "dense", "zeros", "no samples", "not flat"],
+    ids=[
+        "real",
+        "nan",
+        "halves",
+        "ones and halves",
+        "varying count",
+        "dense",
+        "zeros",
+        "no samples",
+        "not flat",
+    ],
 )
 def test_nothing_is_shared_unless_inputs_are_sparse_zeros_and_ones(inputs):
     assert MLP((22, 20, 11)).share(inputs) is None

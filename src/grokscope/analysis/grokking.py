@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from grokscope.validation import require_float, require_int
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,23 +66,25 @@ def grokking_times(
             epochs too; 0 takes the first crossing.
 
     Raises:
-        ValueError: If a threshold is not in (0, 1] or ``patience`` is negative.
+        ValueError: If a threshold is not in (0, 1], ``patience`` is negative, or the rows
+            differ in number.
     """
     for name, value in (("train", train), ("test", test)):
         require_float(name, value, above=0.0, maximum=1.0)
     require_int("patience", patience, minimum=0)
-    memorised = _first(epochs, train_acc, train, patience)
-    generalised = _first(epochs, test_acc, test, patience)
+    series = [np.asarray(values, dtype=float) for values in (epochs, train_acc, test_acc)]
+    if any(values.shape != series[0].shape for values in series) or series[0].ndim != 1:
+        shapes = ", ".join(str(values.shape) for values in series)
+        raise ValueError(f"epochs, train_acc and test_acc must be (rows,) each, got {shapes}.")
+    memorised = _first(series[0], series[1], train, patience)
+    generalised = _first(series[0], series[2], test, patience)
     return GrokkingTimes(memorised, generalised, train, test, patience)
 
 
-def _first(epochs: ArrayLike, accuracy: ArrayLike, threshold: float, patience: int) -> int | None:
-    x, y = np.asarray(epochs), np.asarray(accuracy, dtype=float)
-    known = ~np.isnan(y)
-    x, reached = x[known], y[known] >= threshold
-    below = x[~reached]
-    for epoch in x[reached]:
-        next_below = np.searchsorted(below, epoch)
-        if next_below == len(below) or below[next_below] > epoch + patience:
-            return int(epoch)
-    return None
+def _first(epochs: Array, accuracy: Array, threshold: float, patience: int) -> int | None:
+    known = ~np.isnan(accuracy)
+    epochs, reached = epochs[known], accuracy[known] >= threshold
+    crossings, below = epochs[reached], np.append(epochs[~reached], np.inf)
+    next_below = below[np.searchsorted(below, crossings)]
+    lasting = crossings[next_below > crossings + patience]
+    return int(lasting[0]) if len(lasting) else None

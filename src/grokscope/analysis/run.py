@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,25 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from grokscope.analysis.factors import Factors, require_layer
 from grokscope.analysis.grokking import GrokkingTimes, grokking_times
+from grokscope.analysis.metrics import Metrics
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.info import read_info
 from grokscope.store.lazy import LazyGOP
 from grokscope.store.run_writer import FILES, FULL, LAYERS, METRICS
 from grokscope.store.tables import TableFile
+from grokscope.validation import require_choice
 
 Array = NDArray[np.float64]
+MARKS = (INFO_NAME, METRICS)
 
 
 class Run:
     """A finished, stopped or running run, read without disturbing it.
 
     Open with :meth:`open`. Arrays are read when asked for, so a running run gives its newest
-    rows each time.
+    rows each time. A damaged or foreign file gives a ``ValueError`` that names it.
 
     Example:
         >>> run = Run.open("logs/runs/quickstart/2026-01-01_12-00-00")  # doctest: +SKIP
@@ -58,24 +62,44 @@ class Run:
         return read_info(self.path)
 
     @property
+    def name(self) -> str:
+        """The experiment's name, or else the folder's; control characters replaced."""
+        return printable(str(self.info.get("name", self.path.name)))
+
+    @property
     def status(self) -> str:
-        """``running``, ``finished``, ``stopped``, ``failed`` or ``unknown``."""
-        return str(self.info.get("status", "unknown"))
+        """``running``, ``finished``, ``stopped``, ``failed`` or ``unknown``.
+
+        A process that was killed could not say so: its run stays ``running``.
+        """
+        return printable(str(self.info.get("status", "unknown")))
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration as plain values; empty for runs without one."""
+        """The resolved configuration as plain values; empty for runs without one.
+
+        Raises:
+            ValueError: If the file is not a YAML mapping of plain values.
+        """
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        try:
+            config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is not valid YAML of plain values: {error}") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{path} must hold a YAML mapping, got {type(config).__name__}.")
+        return config
 
     @property
     def metrics(self) -> Metrics:
         """Name -> array over rows: ``train_loss``, ``gop_trace``, ``gop/weight/trace``, ...
 
         ``epoch`` and ``step`` belong to the names without a slash; a group has its own, such as
-        ``gop/weight/epoch``. Layer-wise arrays are (rows, layers): ``gop/batch/layers/trace``.
+        ``gop/weight/epoch``. Layer-wise arrays are (rows, layers): ``gop/batch/layers/trace``;
+        they have their own ``gop/batch/layers/epoch``. Each access to ``metrics`` takes in
+        the rows written until then.
         """
         return Metrics(self.path)
 
@@ -86,24 +110,34 @@ class Run:
 
     def layer_names(self, kind: str = "batch") -> list[str]:
         """Names for the columns of the layer-wise arrays of one kind."""
-        return list(TableFile(self._kind_file(kind)).attribute(kind, "layers"))
+        file = self._kind_file(kind)
+        layers = file.attribute(kind, "layers")
+        if not isinstance(layers, list):
+            raise ValueError(f"{file.path} cannot be read: table {kind} names no layers.")
+        return layers
 
     def epochs(self, kind: str = "batch") -> NDArray[np.int64]:
         """Epochs at which a kind was measured; ``factor`` are those that :meth:`gop` accepts."""
         if kind == "factor":
-            return TableFile(self._file(FULL)).read("batch", "epoch")
-        return TableFile(self._kind_file(kind)).read(kind, "epoch")
+            return self._file(FULL).read("batch", "epoch")
+        return self._kind_file(kind).read(kind, "epoch")
 
     def spectrum(self, kind: str, epoch: int, layer: str | None = None) -> Array:
-        """Largest eigenvalues at an epoch, descending, of the whole or of one layer."""
+        """Largest eigenvalues at an epoch, descending, of the whole or of one layer.
+
+        Raises:
+            KeyError: For an epoch without a row, or an unknown layer, naming those there are.
+            ValueError: For a kind that was not measured.
+        """
+        file = self._kind_file(kind)
+        table = kind
         if layer is None:
-            table, file = f"gop/{kind}", TableFile(self._file(METRICS))
-        else:
-            table, file = kind, TableFile(self._kind_file(kind))
-        row = _row(file.read(table, "epoch"), epoch, kind)
-        values = file.read(table, "eigenvalues_top_k", row)
+            file, table = self._file(METRICS), f"gop/{kind}"
+        values = file.read_row(
+            table, "eigenvalues_top_k", _row(file.read(table, "epoch"), epoch, kind)
+        )
         if layer is not None:
-            values = values[_index(self.layer_names(kind), layer)]
+            values = values[require_layer(self.layer_names(kind), layer)]
         return values[np.isfinite(values)]
 
     def gop(self, epoch: int, kind: str = "batch", layer: str | None = None) -> LazyGOP:
@@ -113,18 +147,19 @@ class Run:
             epoch: One of ``epochs("factor")``.
             kind: ``batch``, or ``weight`` (left: Γ Γᵀ; needs a layer).
             layer: The diagonal block of one layer; None is the whole.
+
+        Raises:
+            FileNotFoundError: If the run stored no factors.
+            KeyError: For another epoch or layer, naming those there are.
         """
-        file = TableFile(self._file(FULL))
+        require_choice("kind", kind, ("batch", "weight"))
+        file = self._file(FULL)
         row = _row(file.read("batch", "epoch"), epoch, "factor")
-        gradients = file.read("batch", "gradient", row)[
-            : int(file.read("batch", "n_batches", row))
-        ]
-        slots = file.attribute("batch", "parameters")
-        if kind == "batch":
-            return LazyGOP(_layer_columns(gradients, slots, layer) / np.sqrt(len(gradients)))
-        if kind != "weight":
-            raise ValueError(f"kind must be batch or weight, got {kind!r}.")
-        return LazyGOP(_matrix(gradients, slots, file.attribute("batch", "matrices"), layer).T)
+        used = max(1, int(file.read_row("batch", "n_batches", row)))
+        gradients = file.read_row("batch", "gradient", row)[:used]
+        factors = Factors.of(file)
+        make = factors.batch if kind == "batch" else factors.weight
+        return LazyGOP(make(gradients, layer))
 
     def grokking(
         self, train: float = 0.99, test: float = 0.99, patience: int = 0
@@ -134,55 +169,46 @@ class Run:
         See :func:`~grokscope.analysis.grokking.grokking_times`.
         """
         metrics = self.metrics
-        series = (metrics[name] for name in ("epoch", "train_acc", "test_acc"))
-        return grokking_times(*series, train=train, test=test, patience=patience)
+        epochs, train_acc, test_acc = (
+            metrics.get(name, np.empty(0)) for name in ("epoch", "train_acc", "test_acc")
+        )
+        return grokking_times(
+            epochs, train_acc, test_acc, train=train, test=test, patience=patience
+        )
 
-    def _kind_file(self, kind: str) -> Path:
-        path = self._file(LAYERS)
-        if kind not in (known := TableFile(path).tables()):
-            raise ValueError(f"kind must be one of {', '.join(known)}, got {kind!r}.")
-        return path
+    def _kind_file(self, kind: str) -> TableFile:
+        file = self._file(LAYERS)
+        require_choice("kind", kind, file.tables())
+        return file
 
-    def _file(self, name: str) -> Path:
+    def _file(self, name: str) -> TableFile:
         path = self.path / name
         if not path.exists():
             raise FileNotFoundError(f"{path} does not exist: this run did not measure that.")
-        return path
-
-
-class Metrics(Mapping[str, NDArray]):
-    """Lazy mapping from metric name to its array over rows."""
-
-    def __init__(self, folder: Path) -> None:
-        self._where = dict(self._find(folder))
-
-    @staticmethod
-    def _find(folder: Path) -> Iterator[tuple[str, tuple[TableFile, str, str]]]:
-        for name, pattern in ((METRICS, "{}"), (LAYERS, "gop/{}/layers")):
-            if not (folder / name).exists():
-                continue
-            file = TableFile(folder / name)
-            for table in file.tables():
-                prefix = f"{pattern.format(table)}/" if table else ""
-                for column in file.columns(table):
-                    yield f"{prefix}{column}", (file, table, column)
-                    if not table and column == "global_step":
-                        yield "step", (file, table, column)
-
-    def __getitem__(self, name: str) -> NDArray:
-        file, table, column = self._where[name]
-        return file.read(table, column)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
-
-    def __len__(self) -> int:
-        return len(self._where)
+        return TableFile(path)
 
 
 def runs(path: str | Path) -> list[Run]:
-    """Every run at or below a folder, sweeps included, sorted by path."""
-    return [Run(found.parent) for found in sorted(Path(path).rglob(INFO_NAME))]
+    """Every run at or below a folder, sweeps included, sorted by path (job 2 before job 10).
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"path must be a folder, got {path}: there is none.")
+    folders = {found.parent for name in MARKS for found in Path(path).rglob(name)}
+    return [Run(folder) for folder in sorted(folders, key=_by_numbers)]
+
+
+def printable(text: str) -> str:
+    """Without control characters, which would command a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _by_numbers(path: Path) -> list[tuple[int, str]]:
+    """Sorts digits by their value, and before letters."""
+    words = re.split(r"(\d+)", str(path))
+    return [(int(word), "") if word.isdecimal() else (-1, word) for word in words]
 
 
 def _row(epochs: NDArray, epoch: int, kind: str) -> int:
@@ -191,30 +217,3 @@ def _row(epochs: NDArray, epoch: int, kind: str) -> int:
         near = epochs[max(0, row - 1) : row + 1].tolist()
         raise KeyError(f"epoch {epoch} has no {kind} row; the nearest are {near}.")
     return row
-
-
-def _index(layers: list[str], layer: str) -> int:
-    if layer not in layers:
-        raise KeyError(f"layer must be one of {', '.join(layers)}, got {layer!r}.")
-    return layers.index(layer)
-
-
-def _layer_columns(gradients: NDArray, slots: list[dict], layer: str | None) -> NDArray:
-    if layer is None:
-        return gradients
-    _index(list(dict.fromkeys(slot["layer"] for slot in slots)), layer)
-    return np.concatenate(
-        [_slot_columns(gradients, slot) for slot in slots if slot["layer"] == layer], axis=1
-    )
-
-
-def _slot_columns(gradients: NDArray, slot: dict) -> NDArray:
-    return gradients[:, slot["offset"] : slot["offset"] + int(np.prod(slot["shape"]))]
-
-
-def _matrix(gradients: NDArray, slots: list[dict], names: dict, layer: str | None) -> NDArray:
-    """Gradient (o, i) of one weight matrix, the mean over the mini-batches of the pass."""
-    if layer not in names:
-        raise KeyError(f"layer must be one of {', '.join(names)}, got {layer!r}.")
-    slot = slots[names[layer]]
-    return _slot_columns(gradients, slot).mean(axis=0).reshape(slot["shape"][0], -1)

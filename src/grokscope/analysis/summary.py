@@ -7,18 +7,19 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from grokscope.analysis.grokking import GrokkingTimes
-from grokscope.analysis.run import Run
+from grokscope.analysis.run import Run, printable
 
 
 def summary_table(run: Run) -> Table:
     """Grokking times, final losses and accuracies, GOP trace at those times, cost."""
-    table = Table(title=f"{run.info.get('name', run.path.name)}: {run.status}", show_header=False)
+    table = Table(title=Text(f"{run.name}: {run.status}"), show_header=False)
     table.add_column(style="bold")
     table.add_column(justify="right", overflow="fold")
     for name, value in summary_rows(run):
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     return table
 
 
@@ -31,13 +32,12 @@ def summary_rows(run: Run) -> Iterator[tuple[str, str]]:
     yield "delay", "-" if times.delay is None else f"{times.delay:,} epochs{ratio}"
     metrics = run.metrics
     for label, kind in (("final loss", "loss"), ("final accuracy", "acc")):
-        yield label, "   ".join(f"{s} {_last(metrics[f'{s}_{kind}'])}" for s in ("train", "test"))
+        splits = ("train", "test")
+        yield label, "   ".join(f"{s} {_last(metrics.get(f'{s}_{kind}'))}" for s in splits)
     yield "GOP trace", _traces(run, times)
-    info = run.info
-    cost = info.get("measure_seconds", 0.0)
-    yield "wall time", f"{info.get('wall_seconds', 0.0):.1f} s, measures {cost:.1f} s of it"
+    yield "wall time", f"{_seconds(run, 'wall')} s, measures {_seconds(run, 'measure')} s of it"
     yield "size on disk", f"{_size(run) / 1e6:.1f} MB"
-    yield "run folder", str(run.path)
+    yield "run folder", printable(str(run.path))
 
 
 def _moment(epoch: int | None, condition: str) -> str:
@@ -45,8 +45,14 @@ def _moment(epoch: int | None, condition: str) -> str:
 
 
 def _last(values: Any) -> str:
-    known = values[~np.isnan(values)]
-    return f"{known[-1]:.4g}" if len(known) else "-"
+    if values is None or not (known := values[~np.isnan(values)]).size:
+        return "-"
+    return f"{known[-1]:.4g}"
+
+
+def _seconds(run: Run, what: str) -> str:
+    value = run.info.get(f"{what}_seconds", 0.0)
+    return f"{value:.1f}" if isinstance(value, (int, float)) else "?"
 
 
 def _traces(run: Run, times: GrokkingTimes) -> str:
@@ -67,4 +73,6 @@ def _traces(run: Run, times: GrokkingTimes) -> str:
 
 
 def _size(run: Run) -> int:
-    return sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
+    """Bytes on disk; a live file has room for more rows than it takes."""
+    files = [path.lstat() for path in run.path.rglob("*") if path.is_file()]
+    return sum(min(f.st_size, getattr(f, "st_blocks", f.st_size) * 512) for f in files)

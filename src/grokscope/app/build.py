@@ -8,22 +8,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning import Callback, Trainer, seed_everything
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from lightning import Trainer, seed_everything
+from omegaconf import DictConfig
+from torch import nn
 
-from grokscope.app.checkpoints import check_architecture, read_checkpoint
-from grokscope.app.errors import UserError, describe_instantiation_error
-from grokscope.app.folders import checkpoint
-from grokscope.callbacks import GOPCallback
+from grokscope.app.checkpoints import (
+    check_architecture,
+    check_epochs_left,
+    check_same_settings,
+    read_checkpoint,
+)
+from grokscope.app.errors import UserError, one_line_errors
+from grokscope.app.folders import checkpoint, folder_of
 from grokscope.data import TensorDataModule
 from grokscope.models import GrokkingModule
-from grokscope.validation import require_float, require_int
+from grokscope.models.losses import Accuracy, Loss
+
+Part = TypeVar("Part")
 
 
 @dataclass
@@ -42,77 +47,52 @@ def build(config: DictConfig) -> Parts:
     Raises:
         UserError: For any setting that one of them refuses.
     """
-    with one_line_errors():
-        check_numbers(config)
-        data, model = build_model(config)
-        callbacks = build_all(config.callbacks)
-        loggers = build_all(config.logger)
+    data, model = build_model(config)
+    with one_line_errors(config):
+        callbacks = build_all("callbacks", config.callbacks)
+        loggers = build_all("logger", config.logger)
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
-        path = None
-        if config.ckpt_path is not None:
-            path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
-            check_architecture(path, read_checkpoint(path), model)
-    return Parts(data, model, trainer, path)
+        return Parts(data, model, trainer, _resumed(config, model))
 
 
 def build_model(config: DictConfig) -> tuple[TensorDataModule, GrokkingModule]:
     """The task and the module that learns it."""
-    with one_line_errors(), quiet():
+    with one_line_errors(config), quiet():
         seed_everything(config.seed, verbose=False)
-        data = instantiate(config.data)
-        net = instantiate(config.net)
-        return data, instantiate(config.model, net=net)
+        data = _of_type("data", TensorDataModule, instantiate(config.data))
+        net = _of_type("net", nn.Module, instantiate(config.net))
+        model = _of_type("model", GrokkingModule, instantiate(config.model, net=net))
+        _of_type("model.loss", Loss, model.loss)
+        _of_type("model.accuracy", Accuracy, model.accuracy)
+    return data, model
 
 
-def build_all(configs: DictConfig | None) -> list[Any]:
+def build_all(group: str, configs: DictConfig | None) -> list[Any]:
     """Instantiate every entry of a group that maps names to constructor calls."""
-    return [instantiate(c) for c in (configs or {}).values() if c is not None]
+    entries = {str(name): c for name, c in (configs or {}).items() if c is not None}
+    for name, entry in entries.items():
+        if not isinstance(entry, DictConfig) or "_target_" not in entry:
+            raise UserError(f"{group}.{name} must have a _target_ to build, got {entry!r}.")
+    return [instantiate(entry) for entry in entries.values()]
 
 
-def validate(config: DictConfig) -> None:
-    """Build everything and load the data, so that what would fail fails now.
-
-    Raises:
-        UserError: For any setting that one of them refuses.
-    """
-    config = config.copy()
-    OmegaConf.update(config, "paths.run_dir", "unused", force_add=True)
-    with quiet():
-        parts = build(config)
-        with one_line_errors():
-            parts.data.prepare_data()
-            parts.data.setup("fit")
-            parts.model.configure_optimizers()
-            _check_callbacks(parts.trainer, parts.trainer.callbacks)  # type: ignore[attr-defined]
+def _of_type(key: str, kind: type[Part], part: Any) -> Part:
+    if not isinstance(part, kind):
+        raise UserError(f"{key} must build a {kind.__name__}, got {part!r}.")
+    return part
 
 
-def _check_callbacks(trainer: Trainer, callbacks: list[Callback]) -> None:
-    for callback in callbacks:
-        if isinstance(callback, GOPCallback):
-            callback.check_schedules(trainer)
-
-
-def check_numbers(config: DictConfig) -> None:
-    """Settings that go to other people's constructors, whose messages do not name the key."""
-    require_int("seed", config.seed, minimum=0, maximum=2**32 - 1)
-    require_int("trainer.max_epochs", config.trainer.max_epochs)
-    if config.threads is not None:
-        require_int("threads", config.threads)
-    optimizer = config.model.optimizer
-    require_float("model.optimizer.lr", optimizer.lr, above=0.0)
-    if "weight_decay" in optimizer:
-        require_float("model.optimizer.weight_decay", optimizer.weight_decay, minimum=0.0)
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn refusals of constructors into :class:`~grokscope.app.errors.UserError`."""
-    try:
-        yield
-    except InstantiationException as error:
-        raise UserError(describe_instantiation_error(error)) from error
-    except (ValueError, TypeError, FileNotFoundError, MisconfigurationException) as error:
-        raise UserError(str(error)) from error
+def _resumed(config: DictConfig, model: GrokkingModule) -> Path | None:
+    """The checkpoint to go on from, if it is one of this experiment."""
+    if config.ckpt_path is None:
+        return None
+    path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
+    content = read_checkpoint(path)
+    check_architecture(path, content, model)
+    if (folder := folder_of(path)) is not None:
+        check_same_settings(folder, config)
+    check_epochs_left(path, content, config.trainer.max_epochs)
+    return path
 
 
 @contextmanager
@@ -122,6 +102,7 @@ def quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # asked for
     try:
         with warnings.catch_warnings():
             for noise in ("isinstance.treespec", "does not have many workers"):

@@ -1,16 +1,22 @@
-"""Reads checkpoints that may come from anybody."""
+"""Reads checkpoints that may come from anybody, and checks that a run can go on from one."""
 
 from __future__ import annotations
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from grokscope.app.errors import UserError
+from grokscope.app.errors import UserError, leaves
 
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
+KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
+FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
 
 
 class _HasState(Protocol):
@@ -24,16 +30,25 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: If the file is not a Lightning checkpoint of that sort.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError):
-        raise UserError(f"ckpt_path must be a checkpoint of a run, got {path}: not one.") from None
+        with warnings.catch_warnings(action="ignore"):  # of its pickle protocol
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise _not_one(path, "not one, or one with more than tensors and numbers") from error
+    except (AttributeError, ImportError, EOFError, OSError) as error:
+        raise _not_one(path, f"it cannot be read ({type(error).__name__})") from error
     missing = NEEDED - set(content if isinstance(content, dict) else ())
-    if missing or "hyper_parameters" in content:
-        detail = f"no {', '.join(sorted(missing))}" if missing else "it names a class to build"
-        raise UserError(
-            f"ckpt_path must be a checkpoint of a grokscope run, got {path}: {detail}."
-        )
+    if missing:
+        raise _not_one(path, f"no {', '.join(sorted(missing))} in it")
+    if "hyper_parameters" in content:
+        raise _not_one(path, "it names a class to build")
+    if not _is_state(content["state_dict"]) or not isinstance(_passes(content), int):
+        raise _not_one(path, "its entries are not those of a run")
     return content
+
+
+def passes_done(content: dict[str, Any]) -> int:
+    """Epochs that a checkpoint's run had done."""
+    return int(_passes(content))
 
 
 def check_architecture(path: Path, content: dict[str, Any], module: _HasState) -> None:
@@ -50,3 +65,75 @@ def check_architecture(path: Path, content: dict[str, Any], module: _HasState) -
                 f"ckpt_path must hold this network, got {path}: parameter {name} has shape "
                 f"{theirs.get(name, 'none')} there and {ours.get(name, 'none')} here."
             )
+
+
+def check_same_settings(folder: Path, config: DictConfig) -> None:
+    """Refuse to go on with a run under other settings than it began with.
+
+    Its data, network, optimizer and measures stay; the length, schedules, loggers and the
+    machine may change.
+
+    Raises:
+        UserError: Naming the first setting that differs.
+    """
+    if not (folder / "config.yaml").exists():
+        return
+    theirs = read_settings(folder)
+    for key in (key for start in KEPT for key in _keys(config, start) if key not in FREE):
+        ours, old = (OmegaConf.select(c, key, default=key) for c in (config, theirs))
+        if old != key and not isinstance(ours, DictConfig) and ours != old:
+            raise UserError(
+                f"{key} must stay {old!r} when ckpt_path goes on with {folder}, got {ours!r}."
+            )
+
+
+def check_epochs_left(path: Path, content: dict[str, Any], max_epochs: int) -> None:
+    """Refuse a run that has nothing left to do.
+
+    Raises:
+        UserError: If the checkpoint is at or after the last epoch.
+    """
+    if (done := passes_done(content)) >= max_epochs:
+        raise UserError(
+            f"trainer.max_epochs must be more than the {done} epochs that {path} has done, "
+            f"got {max_epochs}."
+        )
+
+
+def read_settings(folder: Path) -> DictConfig:
+    """``config.yaml`` of a run; nothing in it is executed.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    path = folder / "config.yaml"
+    try:
+        config = OmegaConf.load(path)
+    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+        raise UserError(f"run must have a readable config.yaml, got {path}: {error}") from None
+    if not isinstance(config, DictConfig):
+        raise UserError(f"run must have settings in its config.yaml, got a list in {path}.")
+    return config
+
+
+def _not_one(path: Path, why: str) -> UserError:
+    return UserError(f"ckpt_path must be a checkpoint of a run, got {path}: {why}.")
+
+
+def _is_state(state: Any) -> bool:
+    return isinstance(state, dict) and all(isinstance(t, torch.Tensor) for t in state.values())
+
+
+def _passes(content: dict[str, Any]) -> Any:
+    """Lightning's ``epoch`` is one less within an epoch's last hook; this count is not."""
+    try:
+        return content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    except (KeyError, TypeError):
+        return None
+
+
+def _keys(config: DictConfig, start: str) -> list[str]:
+    node = OmegaConf.select(config, start)
+    if not isinstance(node, DictConfig):
+        return [start]
+    return sorted(f"{start}.{k}" for k in leaves(OmegaConf.to_container(node, resolve=False)))

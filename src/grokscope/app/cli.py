@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +15,62 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from grokscope.app.errors import (
+    TRACEBACK,
     UserError,
-    describe_hydra_error,
+    describe_config_error,
     describe_instantiation_error,
     refuse,
 )
 from grokscope.app.folders import run_folder
+from grokscope.app.overrides import check_arguments, describe_hydra_error
 
-USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 FULL = "HYDRA_FULL_ERROR"
+INTERRUPTED = 130
+Task = Callable[[DictConfig], Any]
 
 
-def run(task: Callable[[DictConfig], Any], configs: Path, name: str) -> None:
+def run(task: Task, configs: Path, name: str) -> None:
     """Compose ``configs/<name>.yaml`` with the command line and call ``task`` with it.
 
-    Set the environment variable ``HYDRA_FULL_ERROR=1`` for tracebacks.
+    The exit code is 0, 1 for an error, and 130 for a run that Ctrl-C stopped. Set the
+    environment variable ``HYDRA_FULL_ERROR=1`` for tracebacks.
     """
     register_resolvers()
-    wants_traceback = os.environ.get(FULL) == "1"
+    os.environ.setdefault(TRACEBACK, os.environ.get(FULL, "0"))
     os.environ[FULL] = "1"  # Hydra then raises instead of printing; the lines below print
     try:
-        hydra.main(version_base="1.3", config_path=str(configs), config_name=name)(task)()
-    except USER_ERRORS as error:
-        if wants_traceback:
+        check_arguments()
+        hydra.main(version_base="1.3", config_path=str(configs), config_name=name)(guard(task))()
+    except (HydraException, OmegaConfBaseException) as error:
+        refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
+    except ValueError as error:
+        if "Config group override" not in str(error):
             raise
-        refuse(_describe(error, configs, name))
+        refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
-def _describe(error: Exception, configs: Path, name: str) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, InstantiationException):
-        return describe_instantiation_error(error)
-    return describe_hydra_error(error, configs, name, sys.argv[1:])
+def guard(task: Task) -> Task:
+    """End the process at a user's error, before Hydra adds lines of its own."""
+
+    @wraps(task)
+    def guarded(config: DictConfig) -> Any:
+        try:
+            return task(config)
+        except UserError as error:
+            refuse(str(error))
+        except InstantiationException as error:
+            refuse(describe_instantiation_error(error, config))
+        except OmegaConfBaseException as error:
+            refuse(describe_config_error(error))
+
+    return guarded
 
 
 def register_resolvers() -> None:
     """What the configurations may compute: ``${times:2,3}``, ``${plus:1,2}``, run folders."""
-    for name, function in (
-        ("times", lambda a, b: a * b),
-        ("plus", lambda a, b: a + b),
-        ("run_folder", run_folder),
-    ):
-        OmegaConf.register_new_resolver(name, function, replace=True)
+    resolver = OmegaConf.register_new_resolver
+    resolver("times", lambda a, b: a * b, replace=True)
+    resolver("plus", lambda a, b: a + b, replace=True)
+    resolver("run_folder", run_folder, replace=True, use_cache=True)  # one clock time a run

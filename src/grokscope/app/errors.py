@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from pathlib import Path
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any, NoReturn
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import (
-    HydraException,
-    InstantiationException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+TRACEBACK = "GROKSCOPE_TRACEBACK"  # set from HYDRA_FULL_ERROR, which the command line itself sets
+REFUSALS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 
 
 class UserError(Exception):
@@ -27,70 +26,90 @@ class UserError(Exception):
 
 def refuse(message: str) -> NoReturn:
     """Print one line and leave with exit code 1."""
-    line = " ".join(message.split())
-    print(f"error: {line}", file=sys.stderr)
+    if os.environ.get(TRACEBACK) == "1":
+        traceback.print_exc()
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(1)
 
 
-def describe_hydra_error(error: Exception, folder: Path, name: str, argv: Sequence[str]) -> str:
-    """One line for an error that Hydra or OmegaConf raised while composing."""
-    if isinstance(error, MissingConfigException) and "Could not find" in str(error):
-        return _unknown_choice(str(error))
-    if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is not an override; write key=value."
-    text = str(error)
-    if found := re.search(r"Could not override '([^']+)'|Could not append .*'([^']+)'", text):
-        key = found[1] or found[2]
-        return _unknown_key(key, folder, name, argv)
-    return text.splitlines()[0] if text else type(error).__name__
+@contextmanager
+def one_line_errors(config: DictConfig, where: str = "") -> Iterator[None]:
+    """Turn refusals of constructors into :class:`UserError`.
+
+    Args:
+        config: The whole configuration, to name the key as the user writes it.
+        where: The node whose values are checked, for errors that do not say it themselves.
+    """
+    try:
+        yield
+    except InstantiationException as error:
+        raise UserError(describe_instantiation_error(error, config)) from error
+    except OmegaConfBaseException as error:
+        raise UserError(describe_config_error(error)) from error
+    except REFUSALS as error:
+        raise UserError(explain(where, _text(error), config)) from error
 
 
-def describe_instantiation_error(error: InstantiationException) -> str:
-    """The constructor's own message, the config group put before it."""
+def describe_instantiation_error(error: InstantiationException, config: DictConfig) -> str:
+    """The constructor's own message, its key put before it."""
     where = re.search(r"full_key: (\S+)", str(error))
-    cause = error.__cause__ or error
-    message = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
-    return f"{where[1]}: {message}" if where else message
+    return explain(where[1] if where else "", _text(error.__cause__ or error), config)
 
 
-def _unknown_choice(text: str) -> str:
-    wanted = re.search(r"Could not find '([^']+)'", text)
-    group, _, choice = (wanted[1] if wanted else "?").rpartition("/")
-    options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-    nearest = nearest_names(choice, options)
-    hint = f"did you mean {nearest}? " if nearest else ""
-    return f"{group}={choice} does not exist; {hint}Allowed: {', '.join(options)}."
+def describe_config_error(error: Exception) -> str:
+    """OmegaConf's message, its key put before it."""
+    where = re.search(r"full_key: (\S+)", str(error))
+    text = str(error).partition("\n")[0] or type(error).__name__
+    return f"{where[1]}: {text}" if where and where[1] not in text else text
 
 
-def _unknown_key(key: str, folder: Path, name: str, argv: Sequence[str]) -> str:
-    """Names the nearest keys of the configuration that the other overrides compose."""
-    others = [a for a in argv if "=" in a and not _is_override_of(a, key) and a[0] not in "-+~"]
-    known = list(_known_keys(folder, name, others))
+def explain(where: str, message: str, config: DictConfig) -> str:
+    """Name the dotted key in a message that starts with a constructor's argument.
+
+    ``callbacks.gop`` and ``top_k must be ...`` give ``measures.top_k must be ...``, since the
+    configuration takes that value from there.
+    """
+    plain = OmegaConf.to_container(config, resolve=False)
+    if found := re.search(
+        r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*'(\w+)'", message
+    ):
+        return unknown_key(f"{where}.{found[2]}", leaves(plain), of=f" of {found[1]}")
+    first = re.match(r"[\w.]*\w|", message)[0]  # type: ignore[index]
+    starts = [where, where.rpartition(".")[0], *([""] if "." in first else [])]
+    for key in (f"{start}.{first}".lstrip(".") for start in starts):
+        if _lookup(plain, key) is not None:
+            return _origin(plain, key) + message[len(first) :]
+    for name in re.findall(r"`?(\w+)(?:=|`)", message):
+        if (value := _lookup(plain, f"{where}.{name}")) is not None:
+            return f"{where}.{name}={value}: {message}"
+    return f"{where}: {message}" if where else message
+
+
+def unknown_key(key: str, known: Iterable[str], of: str = "") -> str:
+    """One line for a key that does not exist."""
     nearest = nearest_names(key, known)
     hint = f"did you mean {nearest}?" if nearest else "see --cfg job for the keys there are."
-    return f"{key} is not a setting; {hint}"
+    return f"{key} is not a setting{of}; {hint}"
 
 
-def _is_override_of(argument: str, key: str) -> bool:
-    return argument.partition("=")[0].lstrip("+~").partition("@")[0] == key
+def nearest_names(wrong: str, known: Iterable[str]) -> str:
+    """Up to two names whose last part is close, joined by "or"; ``group@package`` first."""
+    known = list(known)
+    if packages := [name for name in known if name.startswith(f"{wrong}@")]:
+        return " or ".join(packages)
+    tails: dict[str, list[str]] = {}
+    for name in dict.fromkeys(known):
+        if name != wrong:
+            tails.setdefault(name.rpartition(".")[2], []).append(name)
+    close = get_close_matches(wrong.rpartition(".")[2], tails, n=2, cutoff=0.65)
+    found = [name for tail in close for name in tails[tail]]
+    found.sort(key=lambda name: -SequenceMatcher(None, wrong, name).ratio())
+    return " or ".join(found[:2])
 
 
-def _known_keys(folder: Path, name: str, overrides: list[str]) -> Iterable[str]:
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        for attempt in (overrides, []):
-            try:
-                config = compose(name, overrides=attempt)
-            except (HydraException, OmegaConfBaseException):
-                continue
-            groups = [p.name for p in folder.iterdir() if p.is_dir()]
-            return [*_leaves(config), *groups]
-    return []
-
-
-def _leaves(config: DictConfig, prefix: str = "") -> Iterable[str]:
-    plain: Any = OmegaConf.to_container(config, resolve=False)
-    stack = [(prefix, plain)]
+def leaves(plain: Any) -> Iterator[str]:
+    """Every dotted key of nested mappings, the inner nodes included."""
+    stack = [("", plain)]
     while stack:
         path, node = stack.pop()
         if path:
@@ -99,11 +118,22 @@ def _leaves(config: DictConfig, prefix: str = "") -> Iterable[str]:
             stack += [(f"{path}.{k}" if path else str(k), v) for k, v in node.items()]
 
 
-def nearest_names(wrong: str, known: Iterable[str]) -> str:
-    """Up to three close names, joined by "or"; also by the last part of a dotted name."""
-    known = list(dict.fromkeys(known))
-    last = wrong.rpartition(".")[2]
-    close = get_close_matches(wrong, known, n=2, cutoff=0.6)
-    tails = {name.rpartition(".")[2]: name for name in reversed(known)}
-    close += [tails[t] for t in get_close_matches(last, tails, n=2, cutoff=0.75)]
-    return " or ".join(list(dict.fromkeys(close))[:3])
+def _text(error: BaseException) -> str:
+    """The message without Hydra's last line, which repeats the key."""
+    return re.sub(r"\s*full_key: \S+\s*$", "", str(error)) or type(error).__name__
+
+
+def _lookup(plain: Any, key: str) -> Any:
+    """The raw value at a dotted key, "" for null; None if there is no such key."""
+    node = plain
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return None
+        node = node[part]
+    return "" if node is None else node
+
+
+def _origin(plain: Any, key: str) -> str:
+    """The key that ``key`` takes its value from by plain interpolation, else itself."""
+    source = re.fullmatch(r"\$\{([\w.]+)\}", str(_lookup(plain, key)))
+    return _origin(plain, source[1]) if source and source[1] != key else key

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
-from yaml import YAMLError
 
 from grokscope.app.build import build_model
-from grokscope.app.checkpoints import check_architecture, read_checkpoint
-from grokscope.app.errors import UserError
+from grokscope.app.checkpoints import (
+    check_architecture,
+    passes_done,
+    read_checkpoint,
+    read_settings,
+)
+from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.targets import check_targets
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -23,15 +26,19 @@ def evaluate(config: DictConfig) -> None:
     """Print train and test loss and accuracy of a run's checkpoint."""
     folder, path = _find(config)
     content = read_checkpoint(path)
-    data, model = build_model(_run_config(folder))
+    run_config = _run_config(folder)
+    data, model = build_model(run_config)
     check_architecture(path, content, model)
     if any(tensor.dtype == torch.float64 for tensor in content["state_dict"].values()):
         model.double()
     model.load_state_dict(content["state_dict"])
-    data.prepare_data()
-    data.setup("test")
+    with one_line_errors(run_config, "data"):
+        data.prepare_data()
+        data.setup("test")
     model.prepare_data_on_device(data)
-    table = Table("split", "loss", "accuracy", title=f"{folder} after {content['epoch']} epochs")
+    table = Table(
+        "split", "loss", "accuracy", title=f"{folder} after {passes_done(content)} epochs"
+    )
     for name, batch in (("train", model.train_batch), ("test", model.test_batch)):
         loss, accuracy = model.evaluate(batch)
         table.add_row(name, f"{loss:.6g}", f"{accuracy:.4f}")
@@ -53,11 +60,6 @@ def _find(config: DictConfig) -> tuple[Path, Path]:
 
 def _run_config(folder: Path) -> DictConfig:
     """The run's own configuration; it may build only what our configurations build."""
-    try:
-        config = OmegaConf.load(folder / "config.yaml")
-    except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{folder}/config.yaml cannot be read: {error}") from None
-    if not isinstance(config, DictConfig):
-        raise UserError(f"{folder}/config.yaml must hold settings, got a list.")
+    config = read_settings(folder)
     check_targets(config, CONFIGS)
     return config

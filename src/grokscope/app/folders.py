@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 
 from grokscope.app.errors import UserError
 from grokscope.store.info import NAME as INFO_NAME
+from grokscope.store.run_writer import FILES
 
 LAST = "last.ckpt"
 
 
-@cache
 def run_folder(log_dir: str, name: str, ckpt_path: str | None) -> str:
     """The folder of this process's run: that of the checkpoint it resumes, or a new one.
 
-    Called by the resolver ``run_folder`` in ``configs/hydra/default.yaml``.
+    Called by the resolver ``run_folder`` in ``configs/hydra/default.yaml``; makes nothing.
     """
     if ckpt_path is not None:
-        folder = _folder_of(checkpoint(log_dir, name, ckpt_path))
+        folder = folder_of(checkpoint(log_dir, name, ckpt_path))
         if folder is not None:
             return str(folder)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    base = Path(log_dir) / "runs" / name / stamp
-    candidates = [base, *(base.with_name(f"{stamp}-{n}") for n in range(2, 1000))]
-    return str(next(folder for folder in candidates if not folder.exists()))
+    return str(Path(str(log_dir)) / "runs" / str(name) / stamp)
+
+
+def claim(folder: Path) -> Path:
+    """Make a folder that nobody else has: this one, or with ``-2``, ``-3``, ... after its name.
+
+    Runs that start within the same second get folders of their own.
+    """
+    number, candidate = 1, folder
+    while True:
+        try:
+            candidate.mkdir(parents=True)
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = folder.with_name(f"{folder.name}-{number}")
 
 
 def checkpoint(log_dir: str, name: str, ckpt_path: str) -> Path:
@@ -35,17 +47,54 @@ def checkpoint(log_dir: str, name: str, ckpt_path: str) -> Path:
         UserError: If there is none.
     """
     if ckpt_path != "last":
-        path = Path(ckpt_path)
+        path = Path(str(ckpt_path))
         if not path.is_file():
             raise UserError(f"ckpt_path must be 'last' or a checkpoint file, got {ckpt_path!r}.")
         return path
-    runs = Path(log_dir) / "runs" / name
+    runs = Path(str(log_dir)) / "runs" / str(name)
     found = sorted(runs.glob(f"*/checkpoints/{LAST}"), key=lambda p: p.stat().st_mtime)
     if not found:
         raise UserError(f"ckpt_path=last needs a run with a checkpoint in {runs}, found none.")
     return found[-1]
 
 
-def _folder_of(path: Path) -> Path | None:
+def check_log_dir(log_dir: object, name: object) -> None:
+    """Refuse a place where no run folder can be made.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    if not isinstance(log_dir, (str, int)) or str(log_dir) == "":
+        raise UserError(f"paths.log_dir must be a folder, got {log_dir!r}.")
+    text = str(name)
+    if not isinstance(name, (str, int)) or text != Path(text).name or text[:1] in ("", "."):
+        raise UserError(f"name must be a plain folder name, got {name!r}.")
+    folder = Path(str(log_dir)).absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"paths.log_dir must be a folder, got {log_dir!r}: {there} is a file.")
+
+
+def check_run_dir(folder: Path, resumed: Path | None) -> None:
+    """Refuse to write a run over another one's rows.
+
+    Args:
+        folder: The run's folder.
+        resumed: The checkpoint that the run goes on from.
+
+    Raises:
+        UserError: If ``folder`` holds the rows of a run other than ``resumed``'s.
+    """
+    rows = [name for name in FILES if (folder / name).exists()]
+    own = resumed is not None and folder_of(resumed)
+    if rows and not (own and own.samefile(folder)):
+        raise UserError(
+            f"hydra.run.dir must not hold another run's rows, got {folder} with {rows[0]}; "
+            f"choose another folder, or go on with ckpt_path={folder}/checkpoints/{LAST}."
+        )
+
+
+def folder_of(path: Path) -> Path | None:
+    """The run folder that a checkpoint lies in; None outside of one."""
     folder = path.parent.parent
     return folder if (folder / INFO_NAME).exists() else None

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from grokscope.app.errors import UserError
 
-TARGET = re.compile(r"^\s*-?\s*_target_:\s*([\w.]+)", re.MULTILINE)
+TARGET = re.compile(r"^[^#\n]*\b_target_:\s*([\w.]+)", re.MULTILINE)
 
 
 def allowed_targets(configs: Path) -> set[str]:
@@ -28,7 +28,7 @@ def check_targets(config: DictConfig, configs: Path) -> None:
     """
     allowed = allowed_targets(configs)
     for key, target in _targets(OmegaConf.to_container(config, resolve=False)):
-        if target not in allowed:
+        if not isinstance(target, str) or target not in allowed:
             raise UserError(f"{key} must name one of our own classes, got {target!r}.")
 
 

@@ -5,43 +5,38 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback as HydraCallback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from grokscope.analysis.figures import save_figures
 from grokscope.analysis.run import Run
 from grokscope.analysis.summary import summary_rows, summary_table
-from grokscope.app.build import Parts, build, quiet, set_threads, validate
-from grokscope.app.errors import UserError, refuse
+from grokscope.app.build import Parts, build, quiet, set_threads
+from grokscope.app.checks import validate
+from grokscope.app.errors import UserError
+from grokscope.callbacks import StopOnInterrupt
 from grokscope.models.memory import keep_freed_memory
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.writer import StoreFullError
 
 log = logging.getLogger(__name__)
-
-
-class Validate(HydraCallback):
-    """Refuses a configuration before Hydra makes the run's folder."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Build everything once; a mistake ends the program with one line."""
-        plain = config.copy()
-        OmegaConf.set_struct(plain, False)
-        plain.pop("hydra")
-        try:
-            validate(plain)
-        except UserError as error:
-            refuse(str(error))
+INTERRUPTED = 130
 
 
 def train(config: DictConfig) -> float | None:
-    """Train, summarise, and return the last test loss (what a sweeper minimises)."""
+    """Train, summarise, and return the last test loss (what a sweeper minimises).
+
+    Raises:
+        SystemExit: With code 130 after Ctrl-C, so that scripts and sweeps stop too.
+    """
     folder = Path(config.paths.run_dir)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        validate(config)
     set_threads(config.threads)
     keep_freed_memory()
     with quiet():
@@ -49,8 +44,11 @@ def train(config: DictConfig) -> float | None:
     if is_main_process():
         _write_settings(config, folder)
         log.info("Training %s with seed %s in %s", config.name, config.seed, folder)
-    _fit(parts, folder)
-    return _summarise(folder) if is_main_process() else None
+    interrupted = _fit(parts, folder)
+    loss = _summarise(folder) if is_main_process() else None
+    if interrupted:
+        raise SystemExit(INTERRUPTED)
+    return loss
 
 
 def is_main_process() -> bool:
@@ -69,7 +67,8 @@ def _write_settings(config: DictConfig, folder: Path) -> None:
     update_info(folder, status="running", **entries, **environment())
 
 
-def _fit(parts: Parts, folder: Path) -> None:
+def _fit(parts: Parts, folder: Path) -> bool:
+    """Train; whether Ctrl-C ended it."""
     try:
         with quiet():
             parts.trainer.fit(
@@ -77,14 +76,32 @@ def _fit(parts: Parts, folder: Path) -> None:
             )
     except (StoreFullError, FloatingPointError) as error:
         raise UserError(str(error)) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "wandb":
+            raise
+        raise UserError(f"logger.wandb: {error}") from error
+    except SystemExit:  # Lightning's answer to a second Ctrl-C
+        raise SystemExit(INTERRUPTED) from None
+    finally:
+        _end_wandb_run()
+    callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]
+    interrupted = any(isinstance(c, StopOnInterrupt) and c.interrupted for c in callbacks)
     if is_main_process() and read_info(folder).get("status") == "running":
-        update_info(folder, status="finished")
+        update_info(folder, status="stopped" if interrupted else "finished")
+    return interrupted
+
+
+def _end_wandb_run() -> None:
+    """Else the next job of a sweep would log into this one's run."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def _summarise(folder: Path) -> float | None:
     run = Run.open(folder)
     if "train_loss" not in run.metrics:
-        log.info("No rows were recorded; the run is in %s.", folder)
+        print(f"No rows were recorded; the run is in {folder}.")
         return None
     try:
         save_figures(run)

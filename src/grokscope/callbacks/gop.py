@@ -72,6 +72,8 @@ class GOPCallback(Callback):
         on_nonfinite: str = "warn",
     ) -> None:
         super().__init__()
+        if isinstance(kinds, str) or not isinstance(kinds, Sequence):
+            raise ValueError(f"kinds must be a list of any of {', '.join(KINDS)}, got {kinds!r}.")
         self.kinds = tuple(require_choice("kinds", kind, KINDS) for kind in kinds)
         self.schedules = _schedules(schedule, self.kinds)
         self.top_k = require_int("top_k", top_k)

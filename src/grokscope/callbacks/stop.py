@@ -13,10 +13,15 @@ log = logging.getLogger(__name__)
 
 
 class StopOnInterrupt(Callback):
-    """The first Ctrl-C lets the running pass end, then stops; a second one interrupts at once."""
+    """The first Ctrl-C lets the running pass end, then stops; a second one interrupts at once.
+
+    Attributes:
+        interrupted: Whether Ctrl-C was pressed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.interrupted = False
         self._previous: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -26,7 +31,7 @@ class StopOnInterrupt(Callback):
 
         def stop(number: int, frame: Any) -> None:
             log.warning("Stopping after this pass; press Ctrl-C again to stop at once.")
-            trainer.should_stop = True
+            trainer.should_stop = self.interrupted = True
             signal.signal(signal.SIGINT, self._previous)
 
         self._previous = signal.signal(signal.SIGINT, stop)

@@ -37,7 +37,8 @@ class GradientLayout:
     """The trainable parameters of a module in the order of ``named_parameters()``.
 
     A layer is a submodule that owns parameters (``attention.query``) or a parameter of the
-    root module itself. A first name that all parameters share (``net.``) is left out.
+    root module itself. A first name that all parameters share (``net.``) is left out, unless only a
+    number would remain.
 
     Attributes:
         slots: One entry a parameter, by offset.
@@ -92,8 +93,11 @@ def gradient_layout(named_parameters: Iterable[tuple[str, nn.Parameter]]) -> Gra
 
 
 def _shared_prefix(names: list[str]) -> str:
-    heads = {name.partition(".")[0] for name in names}
-    return f"{heads.pop()}." if len(heads) == 1 and all(n.count(".") > 1 for n in names) else ""
+    """``net.`` if every name begins with it and what remains still names a module."""
+    first, *rest = {name.partition(".")[0] for name in names}
+    remains = [name.partition(".")[2] for name in names]
+    named = all("." in name and not name[0].isdigit() for name in remains)
+    return f"{first}." if named and not rest else ""
 
 
 def gradients_of(parameters: Iterable[nn.Parameter]) -> list[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+from torch.optim import Optimizer
 
 from grokscope.data.base import TensorDataModule
 from grokscope.data.linear_teacher import LinearTeacherDataModule
@@ -22,7 +23,7 @@ class LinearEstimatorModule(GrokkingModule):
     arXiv 2310.16441, eqs. 3-5): ``theory_train_loss`` and ``theory_test_loss``.
 
     Raises:
-        ValueError: At the start of training, if the optimizer is not plain SGD.
+        ValueError: In ``configure_optimizers``, if the optimizer is not plain SGD.
     """
 
     extra_metrics = ("theory_train_loss", "theory_test_loss")
@@ -31,6 +32,12 @@ class LinearEstimatorModule(GrokkingModule):
         """As the parent; also keep the teacher."""
         super().prepare_data_on_device(data)
         self._teacher = cast(LinearTeacherDataModule, data).teacher.to(self.device).T
+
+    def configure_optimizers(self) -> Any:
+        """As the parent, which must be plain SGD."""
+        configured = super().configure_optimizers()
+        _plain_sgd(configured if isinstance(configured, Optimizer) else configured[0][0])
+        return configured
 
     def on_fit_start(self) -> None:
         """Work out the theory from the data and the initial student."""
@@ -75,5 +82,8 @@ class LinearEstimatorModule(GrokkingModule):
 def _plain_sgd(optimizer: Any) -> dict[str, Any]:
     group = optimizer.param_groups[0]
     if not isinstance(optimizer, torch.optim.SGD) or group["momentum"]:
-        raise ValueError("model.optimizer must be SGD without momentum, as the theory assumes.")
+        came = f"{type(optimizer).__name__} with momentum {group.get('momentum', 'of its own')}"
+        raise ValueError(
+            f"optimizer must be SGD without momentum, as the theory assumes, got {came}."
+        )
     return group

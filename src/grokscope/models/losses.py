@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from grokscope.validation import require_choice, require_float
@@ -38,8 +42,34 @@ class CrossEntropy(Loss):
         self.precision = require_choice("precision", precision, ("float64", "outputs"))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
-        logits = outputs.double() if self.precision == "float64" else outputs
-        return F.cross_entropy(logits, targets, reduction="none")
+        if self.precision == "float64":
+            return cast(Tensor, _CrossEntropy64.apply(outputs, targets))
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+
+class _CrossEntropy64(Function):
+    """``F.cross_entropy(logits.double())`` with one float64 array instead of three."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        column = targets[:, None]
+        shifted = logits.to(torch.float64, copy=True)
+        shifted -= shifted.amax(1, keepdim=True)
+        at_target = shifted.gather(1, column)
+        exponentials = shifted.exp_()
+        total = exponentials.sum(1, keepdim=True)
+        ctx.save_for_backward(exponentials, total, column)
+        ctx.dtype = logits.dtype
+        return (total.log() - at_target).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        exponentials, total, column = ctx.saved_tensors
+        grad = grad[:, None]
+        gradient = exponentials * (grad / total)
+        gradient.scatter_add_(1, column, -grad)
+        return gradient.to(ctx.dtype), None
 
 
 class SquaredError(Loss):

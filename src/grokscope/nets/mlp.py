@@ -57,7 +57,7 @@ class MLP(nn.Module):
         seed: int | None = None,
     ) -> None:
         super().__init__()
-        if len(widths) < 2:
+        if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(f"widths must name inputs and outputs, got {widths!r}.")
         sizes = [require_int(f"widths[{i}]", width) for i, width in enumerate(widths)]
         self.activation = require_choice("activation", activation, ACTIVATIONS)

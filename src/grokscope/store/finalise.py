@@ -3,117 +3,119 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
-from grokscope.store.layout import INDEX, SCHEMA_VERSION, read_attribute
+from grokscope.store.layout import INDEX, SCHEMA_VERSION, new_file
 from grokscope.store.tables import TableFile
+from grokscope.store.writer import full_disk_named
 
 BLOCK_BYTES = 2**26
 CHUNK_BYTES = 2**16
+OVERHEAD = 2**16  # bytes of HDF5's own in a file
+COLUMN_OVERHEAD = 2**11
 
 
-def finalise(path: Path, add_views: Callable[[h5py.File], None] | None = None) -> None:
+class Views(Protocol):
+    """Groups in the older framework's layout, made from the tables of a final file."""
+
+    def room(self, source: TableFile) -> int:
+        """Bytes that they take at most."""
+
+    def add(self, file: h5py.File) -> None:
+        """Write them."""
+
+
+def finalise(path: Path, views: Views | None = None) -> None:
     """Rewrite a live file in its final form, beside it, then put it in its place.
 
     Args:
         path: A live file with no writer any more. A final file is left as it is.
-        add_views: Adds groups of the older framework's layout that refer to the tables.
+        views: Groups to add.
+
+    Raises:
+        StoreFullError: If the disk has no room for both; the live file stays as it is.
     """
     source = TableFile(path)
     if source.final:
         return
     draft = path.with_suffix(".final")
-    with h5py.File(path, "r", locking=False) as live, h5py.File(draft, "w", libver="v108") as file:
-        file.attrs.update(live.attrs)
-        file.attrs.update(schema_version=SCHEMA_VERSION, final=True)
-        for table in source.tables():
-            _copy_table(live, file, table, source)
-        live.copy(INDEX, file)
-        if add_views:
-            add_views(file)
-    os.replace(draft, path)
+    room = _room(source) + (views.room(source) if views else 0)
+    try:
+        with full_disk_named(draft):
+            with _plain(path) as live, new_file(draft, room) as file:
+                _copy(live, file, source)
+                if views:
+                    views.add(file)
+            _to_disk(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
-def _copy_table(live: h5py.File, file: h5py.File, table: str, source: TableFile) -> None:
-    group = file.require_group(table or "/")
+def _plain(path: Path) -> h5py.File:
+    return h5py.File(path, "r", locking=False)
+
+
+def _room(source: TableFile) -> int:
+    """Bytes that the tables take at most: nothing compressed."""
+    room = OVERHEAD
+    with _plain(source.path) as live:
+        for table, content in source.contents().items():
+            group = live[table or "/"]
+            room += sum(len(str(value)) for value in group.attrs.values())
+            for name in content.columns:
+                raw = content.rows * row_bytes(group[name])
+                room += COLUMN_OVERHEAD + raw + raw // 50
+    return room
+
+
+def _to_disk(path: Path) -> None:
+    """The bytes reach the disk before the live file goes."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _copy(live: h5py.File, file: h5py.File, source: TableFile) -> None:
+    file.attrs.update(live.attrs)
+    file.attrs.update(schema_version=SCHEMA_VERSION, final=True)
+    for table, content in source.contents().items():
+        _copy_table(live, file, table, content.rows)
+    live.copy(INDEX, file)
+
+
+def _copy_table(live: h5py.File, file: h5py.File, table: str, rows: int) -> None:
+    source, group = live[table or "/"], file.require_group(table or "/")
     if table:
-        group.attrs.update(live[table].attrs)
-    rows = source.rows(table)
-    for name in source.columns(table):
-        dataset = live[table or "/"][name]
+        group.attrs.update(source.attrs)
+    for name in [name for name in source if isinstance(source[name], h5py.Dataset)]:
+        dataset = source[name]
         target = _create(group, name, (rows, *dataset.shape[1:]), dataset.dtype)
         for block in blocks(rows, dataset):
             target[block] = dataset[block]
 
 
 def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
-    row_bytes = max(1, int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize)
-    if shape[0] * row_bytes <= 1024:
+    size = max(1, int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize)
+    if shape[0] * size <= 1024:
         return group.create_dataset(name, shape, dtype)
-    chunk = (min(shape[0], max(1, CHUNK_BYTES // row_bytes)), *shape[1:])
+    chunk = (min(shape[0], max(1, CHUNK_BYTES // size)), *shape[1:])
     return group.create_dataset(
         name, shape, dtype, chunks=chunk, compression="gzip", compression_opts=4, shuffle=True
     )
 
 
+def row_bytes(dataset: h5py.Dataset) -> int:
+    """Bytes of one row of a dataset."""
+    return dataset.nbytes // max(1, dataset.shape[0])
+
+
 def blocks(rows: int, dataset: h5py.Dataset) -> Iterator[slice]:
     """Slices over the rows of a dataset that hold at most about ``BLOCK_BYTES`` each."""
-    row_bytes = max(1, dataset.nbytes // max(1, dataset.shape[0]))
-    step = max(1, BLOCK_BYTES // row_bytes)
+    step = max(1, BLOCK_BYTES // max(1, row_bytes(dataset)))
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
-
-
-def add_gradient_views(file: h5py.File) -> None:
-    """``epoch_<n>/gradient`` and ``eigenvalues`` for each row of the ``batch`` table.
-
-    The gradient is a virtual dataset: a view of its row, which takes no space.
-    """
-    batch = file["batch"]
-    gradients = batch["gradient"]
-    source = h5py.VirtualSource(".", "batch/gradient", shape=gradients.shape)
-    for row, epoch in enumerate(batch["epoch"][:]):
-        group = file.create_group(f"epoch_{int(epoch)}")
-        layout = h5py.VirtualLayout(shape=gradients.shape[1:], dtype=gradients.dtype)
-        layout[...] = source[row]
-        group.create_virtual_dataset("gradient", layout)
-        group["eigenvalues"] = batch["eigenvalues"][row]
-        group.attrs.update(step=int(batch["step"][row]), n_batches=int(batch["n_batches"][row]))
-
-
-def layer_views(epochs: list[int]) -> Callable[[h5py.File], None]:
-    """``epoch_<n>/<layer>`` with ``eigenvalues_top_k`` and its metrics as attributes.
-
-    For the ``batch`` kind; the ``weight`` kind lies in ``epoch_<n>/<layer>/weight``.
-
-    Args:
-        epochs: Those that get a group. The tables hold all rows.
-    """
-
-    def add(file: h5py.File) -> None:
-        for kind in ("batch", "weight"):
-            if kind in file:
-                _add_layer_groups(file, kind, set(epochs))
-
-    return add
-
-
-def _add_layer_groups(file: h5py.File, kind: str, epochs: set[int]) -> None:
-    table = file[kind]
-    layers = read_attribute(table, "layers")
-    metrics = [n for n in table if table[n].ndim == 2]
-    for row, epoch in enumerate(table["epoch"][:]):
-        if int(epoch) not in epochs:
-            continue
-        values = {name: table[name][row] for name in metrics}
-        spectra = table["eigenvalues_top_k"][row]
-        for i, layer in enumerate(layers):
-            path = f"epoch_{int(epoch)}/{layer}" + ("" if kind == "batch" else f"/{kind}")
-            group = file.require_group(path)
-            group["eigenvalues_top_k"] = spectra[i][np.isfinite(spectra[i])]
-            group.attrs.update({name: float(value[i]) for name, value in values.items()})

@@ -26,7 +26,7 @@ def read_info(folder: Path) -> dict[str, Any]:
         return {}
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(info, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(info).__name__}.")
@@ -38,8 +38,11 @@ def update_info(folder: Path, **entries: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     info = read_info(folder) | entries
     draft = folder / f".{NAME}.{os.getpid()}"
-    draft.write_text(json.dumps(info, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(draft, folder / NAME)
+    try:
+        draft.write_text(json.dumps(info, indent=2, default=str) + "\n", encoding="utf-8")
+        os.replace(draft, folder / NAME)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def environment() -> dict[str, Any]:

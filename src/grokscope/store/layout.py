@@ -11,7 +11,9 @@ rows, chunked and compressed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,12 +68,40 @@ class Table:
         return sum(column.row_bytes for column in self.columns.values())
 
 
+@contextmanager
+def new_file(path: Path, room: int, holes: int = 0) -> Iterator[h5py.File]:
+    """A new HDF5 file on ``room`` bytes of disk reserved beforehand; deleted on any error.
+
+    ``holes`` are further bytes that the file may be long but that take no disk yet.
+
+    HDF5 does not survive a full disk: it loses what it holds in memory and may end the whole
+    process. Reserving fails in time, with a plain ``OSError``.
+    """
+    try:
+        h5py.File(path, "w", libver="v108").close()
+        with path.open("r+b") as raw:
+            raw.truncate(room + holes)
+            getattr(os, "posix_fallocate", _no_reserve)(raw.fileno(), 0, room)
+        with h5py.File(path, "r+", libver="v108") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _no_reserve(fd: int, offset: int, length: int) -> None:
+    """For systems without ``posix_fallocate``."""
+
+
 def create_live_file(path: Path, tables: list[tuple[Table, int]]) -> None:
     """Create a file of empty tables with room for the stated number of rows each.
 
-    Space is reserved, not written: the file is sparse until rows come.
+    Room is given, not written: the file is sparse until rows come.
     """
-    with h5py.File(path, "w", libver="v108") as file:
+    columns = sum(len(table.columns) + 1 for table, _ in tables)
+    texts = sum(len(json.dumps(dict(table.attributes))) for table, _ in tables)
+    rows = sum(table.row_bytes * capacity for table, capacity in tables)
+    with new_file(path, 2**16 + 2**10 * columns + 2 * texts, rows) as file:
         file.attrs.update(schema_version=SCHEMA_VERSION, final=False)
         for table, capacity in tables:
             group = file.require_group(table.path or "/")

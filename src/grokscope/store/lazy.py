@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,18 @@ class LazyGOP:
         return f"LazyGOP(shape={self.shape}, rank<={len(self.factor)})"
 
     def __getitem__(self, key: tuple[Any, Any]) -> NDArray[np.float64]:
-        """The block ``[rows, cols]``: integers, slices or index arrays (rows x columns)."""
+        """The block ``[rows, cols]``: integers, slices or index arrays (rows x columns).
+
+        Raises:
+            IndexError: Without two indices, or out of range.
+            ValueError: If the block takes more than 256 MiB.
+        """
         if not isinstance(key, tuple) or len(key) != 2:
             raise IndexError("a block of a GOP takes two indices, [rows, cols].")
         rows, columns = (self.factor[:, part] for part in key)
-        _check_bytes(rows[0].size * columns[0].size, DENSE_LIMIT, "block")
-        return np.tensordot(rows, columns, axes=(0, 0))
+        entries = math.prod(rows.shape[1:]) * math.prod(columns.shape[1:])
+        _check_bytes(entries, DENSE_LIMIT, "block")
+        return np.tensordot(rows, columns, axes=(0, 0))[()]
 
     def __matmul__(self, vector: ArrayLike) -> NDArray[np.float64]:
         """Product with a vector (m,) or a matrix (m, c): O(b m)."""

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Mapping
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from grokscope.store.layout import Table, create_live_file
+from grokscope.store.layout import Column, Table, create_live_file
+
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+COUNT = struct.Struct("<q")
+FAST = {
+    "<f8": (struct.Struct("<d").pack, {float, int, np.float64, np.int64}),
+    "<i8": (COUNT.pack, {int, np.int64}),
+}
 
 
 class StoreFullError(OSError):
     """The file system has no room for the next row; what was written before is safe."""
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn the errors of a full disk, a quota or a size limit into :class:`StoreFullError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise StoreFullError(
+            f"no room for more of {path} ({os.strerror(error.errno or 0)}); the rows before are "
+            "safe: free some space, then resume."
+        ) from error
 
 
 class LiveFile:
@@ -23,13 +47,17 @@ class LiveFile:
     Args:
         path: Created anew; an existing file of that name is replaced.
         tables: Each table with the number of rows it has room for.
+
+    Raises:
+        StoreFullError: If the disk is full.
     """
 
     def __init__(self, path: Path, tables: list[tuple[Table, int]]) -> None:
         self.path = path
-        create_live_file(path, tables)
+        with full_disk_named(path):
+            create_live_file(path, tables)
         self._fd = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             self._tables = {t.path: _TableWriter(self._fd, file, t, n) for t, n in tables}
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
@@ -38,16 +66,16 @@ class LiveFile:
         Raises:
             StoreFullError: If the disk is full. The row is not counted.
             IndexError: If the table has no room for another row.
+            ValueError: If a value does not fit its column. Nothing is written.
         """
-        try:
-            self._tables[table].append(row)
-        except OSError as error:
-            message = f"no row could be added: {error}"
-            raise StoreFullError(error.errno, message, str(self.path)) from error
+        writer = self._tables[table]
+        with full_disk_named(self.path):
+            writer.append(row)
 
     def extend(self, table: str, rows: Mapping[str, np.ndarray]) -> None:
-        """Write many rows at once: column name -> (rows, ...)."""
-        self._tables[table].extend(rows)
+        """Write many rows at once: column name -> (rows, ...). Errors as for :meth:`append`."""
+        with full_disk_named(self.path):
+            self._tables[table].extend(rows)
 
     def full(self, table: str) -> bool:
         """Whether a table has no room for another row."""
@@ -57,18 +85,19 @@ class LiveFile:
         """Close the file; the rows are already there."""
         if self._fd >= 0:
             os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
 
 
 class _TableWriter:
-    """Offsets of one table's columns."""
+    """Offsets and encoders of one table's columns."""
 
     def __init__(self, fd: int, file: h5py.File, table: Table, capacity: int) -> None:
         self._fd = fd
         self._path, self._capacity, self.rows = table.path, capacity, 0
         self._index = file[table.index_path].id.get_offset()
+        self._shapes = {name: (c.dtype, c.shape) for name, c in table.columns.items()}
         self._columns = [
-            (name, np.dtype(c.dtype), c.shape, c.row_bytes, _offset(file, table, name))
+            (name, _encoder(name, c), c.row_bytes, _offset(file, table, name))
             for name, c in table.columns.items()
         ]
 
@@ -82,24 +111,45 @@ class _TableWriter:
 
     def append(self, row: Mapping[str, Any]) -> None:
         self._check_room(1)
-        for name, dtype, shape, size, offset in self._columns:
-            value = np.asarray(row[name], dtype=dtype)
-            if value.shape != shape:
-                raise ValueError(f"column {name} must have shape {shape}, got {value.shape}.")
-            _write(self._fd, value.tobytes(), offset + self.rows * size)
+        parts = [
+            (encode(row[name]), offset + self.rows * size)
+            for name, encode, size, offset in self._columns
+        ]
+        for data, offset in parts:
+            _write(self._fd, data, offset)
         self._count(self.rows + 1)
 
     def extend(self, rows: Mapping[str, np.ndarray]) -> None:
         count = len(rows["epoch"])
         self._check_room(count)
-        for name, dtype, shape, size, offset in self._columns:
+        for name, _, size, offset in self._columns:
+            dtype, shape = self._shapes[name]
             values = np.ascontiguousarray(rows[name], dtype=dtype).reshape(count, *shape)
             _write(self._fd, values.tobytes(), offset + self.rows * size)
         self._count(self.rows + count)
 
     def _count(self, rows: int) -> None:
-        _write(self._fd, np.array([rows], dtype="<i8").tobytes(), self._index)
+        _write(self._fd, COUNT.pack(rows), self._index)
         self.rows = rows
+
+
+def _encoder(name: str, column: Column) -> Callable[[Any], bytes]:
+    """From a value to the bytes of a column's row; plain numbers, the most, by the fast way."""
+
+    def encode(value: Any) -> bytes:
+        array = np.asarray(value, dtype=column.dtype)
+        if array.shape != column.shape:
+            raise ValueError(f"column {name} must have shape {column.shape}, got {array.shape}.")
+        return array.tobytes()
+
+    if column.shape or column.dtype not in FAST:
+        return encode
+    pack, known = FAST[column.dtype]
+
+    def encode_number(value: Any) -> bytes:
+        return pack(value) if type(value) in known else encode(value)
+
+    return encode_number
 
 
 def _offset(file: h5py.File, table: Table, column: str) -> int:
@@ -113,5 +163,5 @@ def _write(fd: int, data: bytes, offset: int) -> None:
     while written < len(data):
         more = os.pwrite(fd, data[written:], offset + written)
         if more == 0:
-            raise OSError(f"wrote {written} of {len(data)} bytes")
+            raise OSError(errno.ENOSPC, f"wrote {written} of {len(data)} bytes")
         written += more

@@ -1,0 +1,41 @@
+# `make help` lists the targets. Everything runs in .venv, which `make install` makes.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-all lint types bench clean
+
+help:  ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(INSTALLED)  ## Make .venv and install everything that the README uses
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: $(INSTALLED)  ## Run the default experiment: memorises, then generalises (seconds)
+	$(BIN)/python src/train.py
+
+test: $(INSTALLED)  ## Run the tests (a few minutes)
+	$(BIN)/python -m pytest -m "not slow and not network and not oracle" -n 2
+
+test-all: $(INSTALLED)  ## Run all tests, slow ones and those that need the network included
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED)  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## Check types
+	$(BIN)/mypy
+
+bench: $(INSTALLED)  ## Run the benchmarks and write docs/benchmarks.md (half an hour, quiet machine)
+	$(BIN)/python scripts/benchmark/loop.py
+	$(BIN)/python scripts/benchmark/gop_batch.py
+
+clean:  ## Remove the environment and caches; runs in logs/ stay
+	rm -rf .venv build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,70 @@
+"""Where Hydra lets us look at a configuration before it makes a folder."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from grokscope.app.checks import validate, validate_sweep, without_hydra
+from grokscope.app.errors import UserError, describe_config_error, refuse
+from grokscope.app.folders import check_run_dir, checkpoint, claim
+from grokscope.app.overrides import check_added_keys, describe_hydra_error
+
+
+class Validate(Callback):
+    """Refuses a configuration before any folder is made; then claims the run's folder."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Build everything once; a mistake ends the program with one line."""
+        with _ending_the_program(config):
+            check_added_keys(config.hydra.job.config_name, config.hydra.overrides.task)
+            validate(without_hydra(config))
+            _prepare_run_dir(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """The same for the jobs of a sweep."""
+        with _ending_the_program(config):
+            check_added_keys(config.hydra.job.config_name, config.hydra.overrides.task)
+            validate_sweep(config)
+
+
+@contextmanager
+def _ending_the_program(config: DictConfig) -> Iterator[None]:
+    """Exit at any exception: Hydra would make a warning of it and go on."""
+    HydraConfig.instance().set_config(config)  # for ${hydra:...} in the name of the run
+    try:
+        yield
+    except UserError as error:
+        refuse(str(error))
+    except HydraException as error:
+        hydra = config.hydra
+        folder = next(s.path for s in hydra.runtime.config_sources if s.provider == "main")
+        argv = list(hydra.overrides.task)
+        refuse(describe_hydra_error(error, Path(folder), hydra.job.config_name, argv))
+    except OmegaConfBaseException as error:
+        refuse(describe_config_error(error))
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(1) from None
+
+
+def _prepare_run_dir(config: DictConfig) -> None:
+    """Give a new run a folder that nobody else has; refuse one with another run's rows."""
+    folder = Path(str(config.hydra.run.dir))
+    raw: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
+    if config.ckpt_path is not None:
+        check_run_dir(folder, checkpoint(config.paths.log_dir, config.name, config.ckpt_path))
+    elif not raw["dir"].startswith("${run_folder:"):
+        check_run_dir(folder, None)
+    else:
+        with read_write(config.hydra.run):
+            config.hydra.run.dir = str(claim(folder))

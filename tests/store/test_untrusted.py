@@ -1,0 +1,178 @@
+"""Files from strangers: one clear error that names the file, and nothing else is read."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from grokscope.store import RunWriter, TableFile
+from grokscope.store.layout import Column, Table
+
+pytestmark = pytest.mark.refusal
+TABLE = Table("", {"epoch": Column(dtype="<i8"), "x": Column((40,))})
+DEEP = Table("gop/batch", {"epoch": Column(dtype="<i8"), "x": Column()}, {"layers": ["a"]})
+
+
+@pytest.fixture(params=["live", "final"])
+def path(tmp_path, request):
+    run = RunWriter(tmp_path, {"metrics.h5": [(TABLE, 100), (DEEP, 100)]})
+    for epoch in range(100):
+        run.append("metrics.h5", "", {"epoch": epoch, "x": np.full(40, epoch)})
+        run.append("metrics.h5", "gop/batch", {"epoch": epoch, "x": epoch})
+    run.finalise() if request.param == "final" else run.close()
+    return tmp_path / "metrics.h5"
+
+
+def read_all(path):
+    return dict(TableFile(path).everything())
+
+
+def refused(path, reason=""):
+    with pytest.raises(ValueError, match=rf"metrics\.h5 cannot be read: .*{reason}"):
+        read_all(path)
+
+
+@pytest.mark.parametrize("share", [0, 0.001, 0.3, 0.9, 0.999])
+def test_a_truncated_file(path, share):
+    os.truncate(path, int(share * path.stat().st_size))
+    refused(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x89HDF\r\n\x1a\n" + b"\xff" * 4000])
+def test_garbage(tmp_path, content):
+    (tmp_path / "metrics.h5").write_bytes(content)
+    refused(tmp_path / "metrics.h5")
+
+
+def test_a_foreign_file(tmp_path):
+    with h5py.File(tmp_path / "metrics.h5", "w") as file:
+        file["train_loss"] = np.arange(3.0)
+    refused(tmp_path / "metrics.h5", "without a schema")
+
+
+@pytest.mark.parametrize("version", ["1", [1, 1], 1.5])
+def test_a_schema_that_is_no_number(path, version):
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = version
+    refused(path, "without a schema")
+
+
+def test_a_newer_schema(path):
+    with h5py.File(path, "r+") as file:
+        file.attrs["schema_version"] = 2
+    refused(path, "schema 2, this grokscope knows 1: update grokscope")
+
+
+@pytest.mark.parametrize("count", [-1, 101, 2**62])
+def test_a_count_of_rows_that_are_not_there(path, count):
+    with h5py.File(path, "r+") as file:
+        file["index/rows"][0] = count
+    refused(path)
+
+
+def test_a_count_that_is_text(path):
+    with h5py.File(path, "r+") as file:
+        del file["index/rows"]
+        file["index/rows"] = "many"
+    refused(path)
+
+
+def test_an_index_without_its_table(path):
+    with h5py.File(path, "r+") as file:
+        del file["gop/batch"]
+    refused(path, "batch")
+
+
+def test_a_bomb_is_not_unpacked(path):
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file.create_dataset("x", (100, 2**40), "f8", chunks=(1, 2**20), compression="gzip")
+    refused(path, "more than the file can hold")
+
+
+def test_text_is_no_column(path):
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file["x"] = ["text"] * 100
+    refused(path, "must be numbers in this file")
+
+
+def test_bytes_of_another_file_are_not_read(path):
+    secret = path.with_name("secret")
+    secret.write_bytes(b"secret  " * 100)
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file.create_dataset("x", (100,), "f8", external=[(str(secret), 0, 800)])
+    refused(path, "must be numbers in this file")
+
+
+@pytest.mark.parametrize("way", ["link", "virtual"])
+def test_data_of_another_hdf5_file_is_not_read(path, way):
+    secret = path.with_name("secret.h5")
+    with h5py.File(secret, "w") as file:
+        file["x"] = np.arange(100.0)
+    with h5py.File(path, "r+", libver="latest") as file:
+        del file["x"]
+        if way == "link":
+            file["x"] = h5py.ExternalLink(str(secret), "x")
+        else:
+            layout = h5py.VirtualLayout((100,), "f8")
+            layout[:] = h5py.VirtualSource(str(secret), "x", (100,))
+            file.create_virtual_dataset("x", layout)
+    refused(path, "must be numbers in this file")
+
+
+def test_an_attribute_that_is_no_json(path):
+    for text in ("[1,", "[" * 100_000):
+        with h5py.File(path, "r+", libver="latest") as file:
+            file["gop/batch"].attrs["layers"] = text
+        with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read"):
+            TableFile(path).attribute("gop/batch", "layers")
+
+
+def test_a_folder_or_a_pipe_in_its_place(tmp_path):
+    (tmp_path / "metrics.h5").mkdir()
+    refused(tmp_path / "metrics.h5", "not a regular file")
+    (tmp_path / "metrics.h5").rmdir()
+    os.mkfifo(tmp_path / "metrics.h5")
+    refused(tmp_path / "metrics.h5", "not a regular file")
+
+
+def test_an_absent_file_is_the_ordinary_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"metrics\.h5 does not exist"):
+        TableFile(tmp_path / "metrics.h5")
+
+
+def test_an_absent_column(path):
+    with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read: .*nothing"):
+        TableFile(path).read("", "nothing")
+
+
+FLIPS = """
+import sys
+from pathlib import Path
+from grokscope.store import TableFile
+for path in sorted(Path(sys.argv[1]).glob("flipped-*")):
+    try:
+        dict(TableFile(path).everything())
+    except ValueError as error:
+        assert str(error).startswith(str(path)), error
+"""
+
+
+def test_flipped_bytes_give_no_other_error(path):
+    content, rng = path.read_bytes(), random.Random(0)
+    for i in range(40):
+        flipped = bytearray(content)
+        for _ in range(3):
+            flipped[rng.randrange(min(len(content), 20_000))] = rng.randrange(256)
+        path.with_name(f"flipped-{i}").write_bytes(flipped)
+    command = [sys.executable, "-c", FLIPS, str(path.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr

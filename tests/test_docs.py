@@ -1,0 +1,66 @@
+"""The examples in the documentation are true."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRAIN = re.compile(r"python src/train\.py ([^`#\n]*)")
+
+
+def code(page: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands() -> list[str]:
+    found = (TRAIN.findall(page.read_text(encoding="utf-8")) for page in PAGES)
+    return sorted({c.strip() for group in found for c in group if "..." not in c})
+
+
+def test_the_library_example_runs_as_printed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (script,) = code(ROOT / "docs" / "library.md")
+    assert len(script.splitlines()) <= 35
+    exec(compile(script.replace("Trainer(", "Trainer(accelerator='cpu', "), "docs", "exec"), {})
+    assert "(321, 321)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_line_composes(command: str) -> None:
+    overrides = [word for word in shlex.split(command) if "=" in word]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        compose("train", overrides=[re.sub(r"=(\w+),.*", r"=\1", word) for word in overrides])
+
+
+def test_every_setting_in_the_table_of_running_exists() -> None:
+    text = (ROOT / "docs" / "running.md").read_text(encoding="utf-8")
+    text = text.partition("## Settings")[2].partition("##")[0]
+    overrides = re.findall(r"(?<![\w.])([\w.@]+)=('[^']*'|\[[^\]]*\]|[\w.+-]+)(?![\w.])", text)
+    settings = [f"{key}={value.strip(chr(39))}" for key, value in overrides if key[0].islower()]
+    settings = [s for s in settings if not s.startswith(("ckpt_path", "hydra.", "experiment"))]
+    assert len(settings) > 15
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for setting in settings:
+            compose("train", overrides=[setting])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_experiments_of_the_readme_are_those_that_exist() -> None:
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| experiment |")[2]
+    named = set(re.findall(r"`(\w+)`", table.partition("\n\n")[0]))
+    there = {path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")} - {"none"}
+    assert there == named
