@@ -37,7 +37,9 @@ def data(batch_size: int | None = None) -> ModularDataModule:
     )
 
 
-def trainer(epochs: int, callbacks: Sequence[Callback] = (), folder: Path | None = None) -> Trainer:
+def trainer(
+    epochs: int, callbacks: Sequence[Callback] = (), folder: Path | None = None
+) -> Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return Trainer(
         max_epochs=epochs,

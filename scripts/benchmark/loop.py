@@ -16,7 +16,15 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from measure import Stopwatch, interleaved, median_ratio, milliseconds, table, verdict, write_section
+from measure import (
+    Stopwatch,
+    interleaved,
+    median_ratio,
+    milliseconds,
+    table,
+    verdict,
+    write_section,
+)
 from published import PublishedLoop
 
 from grokscope import GOPCallback

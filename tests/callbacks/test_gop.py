@@ -323,7 +323,9 @@ def test_wrong_arguments_are_refused(arguments, message: str) -> None:
 @pytest.mark.refusal
 def test_a_schedule_that_never_comes_is_refused_before_training(tmp_path) -> None:
     callback = GOPCallback(schedule={"batch": "at 50"}, output_dir=tmp_path / "run")
-    with pytest.raises(ValueError, match=r"schedule.batch must have an epoch before max_epochs=12"):
+    with pytest.raises(
+        ValueError, match=r"schedule.batch must have an epoch before max_epochs=12"
+    ):
         fit(12, callback=callback)
     assert not (tmp_path / "run").exists()
 

@@ -63,14 +63,22 @@ def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
 def test_every_file_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     head = [line for line in text.splitlines() if not line.startswith("# @package")]
-    constructor = any(line.startswith(("_target_", "csv:", "tensorboard:", "gop:")) for line in head)
-    assert head[0].startswith("#") or constructor or path.parent.name in {"paths", "trainer", "logger"}
+    constructor = any(
+        line.startswith(("_target_", "csv:", "tensorboard:", "gop:")) for line in head
+    )
+    assert (
+        head[0].startswith("#")
+        or constructor
+        or path.parent.name in {"paths", "trainer", "logger"}
+    )
 
 
 NUMBER_KEYS = ("d_", "n_", "lr", "modulus", "train_fraction", "max_epochs", "scale", "l2", "ratio")
 
 
-@pytest.mark.parametrize("path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((CONFIGS / "experiment").glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_number_of_an_experiment_cites_its_source(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     if path.stem == "none":
@@ -81,5 +89,9 @@ def test_every_number_of_an_experiment_cites_its_source(path: Path) -> None:
         return
     for line in text.splitlines():
         key = line.strip().partition(":")[0]
-        if line.startswith("  ") and key.startswith(NUMBER_KEYS) and not line.strip().endswith(":"):
+        if (
+            line.startswith("  ")
+            and key.startswith(NUMBER_KEYS)
+            and not line.strip().endswith(":")
+        ):
             assert "#" in line, f"{path.name}: {line.strip()!r} cites nothing"

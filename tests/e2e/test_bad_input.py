@@ -138,11 +138,12 @@ def test_a_missing_gpu_is_named(command):
 
 
 def test_wandb_without_a_key_is_refused(command, monkeypatch, tmp_path):
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     result = command("train", "logger=wandb")
+    wandb.teardown()  # it keeps settings for the process
     assert_refused(result, "logger.wandb must have an API key", "logger=wandb_offline")
 
 

@@ -19,7 +19,7 @@ from grokscope.store.info import read_info
 from grokscope.store.lazy import LazyGOP
 from grokscope.store.run_writer import FILES, FULL, LAYERS, METRICS
 from grokscope.store.tables import TableFile
-from grokscope.validation import require_choice
+from grokscope.validation import require_choice, require_float
 
 Array = NDArray[np.float64]
 MARKS = (INFO_NAME, METRICS)
@@ -160,6 +160,16 @@ class Run:
         factors = Factors.of(file)
         make = factors.batch if kind == "batch" else factors.weight
         return LazyGOP(make(gradients, layer))
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Accuracies that this experiment counts as memorised (``train``) and generalised."""
+        own = self.config.get("thresholds")
+        own = own if isinstance(own, dict) else {}
+        found = {split: own.get(split, 0.99) for split in ("train", "test")}
+        return {
+            s: require_float(f"thresholds.{s}", x, above=0, maximum=1) for s, x in found.items()
+        }
 
     def grokking(
         self, train: float = 0.99, test: float = 0.99, patience: int = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -25,7 +26,7 @@ from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.writer import StoreFullError
 
 log = logging.getLogger(__name__)
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTERM
 
 
 def train(config: DictConfig) -> float | None:
@@ -80,8 +81,10 @@ def _fit(parts: Parts, folder: Path) -> bool:
         if type(error).__module__.partition(".")[0] != "wandb":
             raise
         raise UserError(f"logger.wandb: {error}") from error
-    except SystemExit:  # Lightning's answer to a second Ctrl-C
-        raise SystemExit(INTERRUPTED) from None
+    except SystemExit as end:  # Lightning's answer to SIGTERM and to a second Ctrl-C
+        update_info(folder, status="stopped")
+        code = TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED
+        raise SystemExit(code) from None
     finally:
         _end_wandb_run()
     callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]

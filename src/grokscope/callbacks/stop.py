@@ -31,10 +31,15 @@ class StopOnInterrupt(Callback):
 
         def stop(number: int, frame: Any) -> None:
             log.warning("Stopping after this pass; press Ctrl-C again to stop at once.")
-            trainer.should_stop = self.interrupted = True
+            self.interrupted = True
             signal.signal(signal.SIGINT, self._previous)
 
         self._previous = signal.signal(signal.SIGINT, stop)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop, all processes together; in mid-epoch Lightning would cut the pass short."""
+        if trainer.strategy.reduce_boolean_decision(self.interrupted, all=False):
+            trainer.should_stop = True
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give SIGINT back."""
