@@ -116,8 +116,8 @@ class GOPCallback(Callback):
         """Open the run's files; a resumed run drops the rows after its checkpoint."""
         self._started, self._seconds = time.perf_counter(), 0.0
         self._losses = LossReader(pl_module)
-        dtype = next(p.dtype for p in pl_module.parameters() if p.requires_grad)
-        self._buffer = GradientBuffer(self._rows_kept(trainer, pl_module, dtype.itemsize))
+        self._dtype = next(p.dtype for p in pl_module.parameters() if p.requires_grad)
+        self._buffer = GradientBuffer(self._rows_kept(trainer, pl_module, self._dtype.itemsize))
         self._kinds = self._make_kinds()
         if not trainer.is_global_zero:
             return
@@ -129,7 +129,7 @@ class GOPCallback(Callback):
             self.schedules,
             self._layout,
             n_rows=self._buffer.n_rows,
-            dtype=dtype,
+            dtype=self._dtype,
             extra=self._losses.extra,
             start=trainer.current_epoch,
             stop=_last_epoch(trainer),
@@ -203,9 +203,10 @@ class GOPCallback(Callback):
             self._end("stopped" if interrupted else "failed", error=repr(exception))
 
     def state_dict(self) -> dict[str, Any]:
-        """The last measured gradients, for the overlap with the next."""
+        """The last measured gradients in their own precision, for the overlap with the next."""
         batch = next((kind for kind in self._kinds if isinstance(kind, BatchKind)), None)
-        return {"previous": None if batch is None else batch.previous}
+        previous = None if batch is None else batch.previous
+        return {"previous": previous if previous is None else previous.to(self._dtype)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""

@@ -37,4 +37,4 @@ class GradientBuffer:
 
     def rows(self) -> Tensor:
         """The kept gradients (b, m)."""
-        return torch.stack(self._rows)
+        return self._rows[0][None] if len(self._rows) == 1 else torch.stack(self._rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -65,20 +67,22 @@ class BatchKind:
 
     def measure(self, rows: Tensor) -> Measurement:
         """Spectra, gradient norms, each layer's share, overlap with the last measured epoch."""
+        rows = rows.double()
         whole, by_layer = batch_spectra(rows, self.layout)
         spectra = np.concatenate([whole[None], by_layer])
         measurement = _measurement(spectra, self._sizes, self.width, self)
         norms = _mean_gradient_norms(rows, self.layout, spectra)
         measurement.whole["grad_norm"] = norms[0]
-        measurement.whole["subspace_overlap"] = self._overlap(rows)
+        finite = bool(np.isfinite(whole).all())
+        measurement.whole["subspace_overlap"] = self._overlap(rows if finite else None)
         measurement.layers["grad_norm"] = norms[1:]
         with np.errstate(all="ignore"):
             measurement.layers["grad_share"] = np.square(norms[1:] / norms[0])
         return measurement
 
-    def _overlap(self, rows: Tensor) -> float:
+    def _overlap(self, rows: Tensor | None) -> float:
         previous, self.previous = self.previous, rows
-        if previous is None or not bool(torch.isfinite(rows).all()):
+        if previous is None or rows is None:
             return float("nan")
         previous = previous.to(rows.device)
         return subspace_overlap(rows, previous, self.width, self.rank_threshold)
@@ -108,10 +112,11 @@ class WeightKind:
     def measure(self, rows: Tensor) -> Measurement:
         """Squared singular values of every weight matrix's gradient."""
         mean = rows.mean(dim=0) if len(rows) > 1 else rows[0]
-        spectra = [
-            weight_eigenvalues(mean[s.offset : s.offset + s.size].reshape(shape))
-            for s, shape in zip(self.layout.matrices.values(), self._shapes, strict=True)
-        ]
+        with _one_thread():
+            spectra = [
+                weight_eigenvalues(mean[s.offset : s.offset + s.size].reshape(shape))
+                for s, shape in zip(self.layout.matrices.values(), self._shapes, strict=True)
+            ]
         whole = -np.sort(-np.concatenate(spectra))
         widest = max(len(values) for values in spectra)
         stacked = np.stack([np.pad(v, (0, widest - len(v))) for v in spectra])
@@ -121,6 +126,17 @@ class WeightKind:
         )
         top = np.stack([padded(values, self.width) for values in spectra])
         return Measurement(parts.whole, layers | {"eigenvalues_top_k": top})
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Decompositions of matrices of a few hundred rows are twice as fast on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _measurement(

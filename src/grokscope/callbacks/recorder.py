@@ -135,6 +135,8 @@ class Recorder:
 
 def log_row(trainer: Trainer, row: Row) -> None:
     """Scalars to every logger: ``train/loss``, ``test/acc``, ``gop/<kind>/<metric>``."""
+    if not trainer.loggers:
+        return
     scalars = {name.replace("_", "/", 1): value for name, value in row.losses.items()}
     for kind, measurement in row.found.items():
         scalars |= {f"gop/{kind}/{name}": float(measurement.whole[name]) for name in METRICS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -49,16 +50,21 @@ class GradientLayout:
 
     slots: tuple[ParameterSlot, ...]
 
-    @property
+    @cached_property
     def size(self) -> int:
         """M: entries of the flat vector."""
         return sum(slot.size for slot in self.slots)
 
-    @property
+    @cached_property
     def layers(self) -> tuple[str, ...]:  # noqa: D102
         return tuple(dict.fromkeys(slot.layer for slot in self.slots))
 
-    @property
+    @cached_property
+    def owners(self) -> list[int]:
+        """For each slot the number of its layer."""
+        return [self.layers.index(slot.layer) for slot in self.slots]
+
+    @cached_property
     def matrices(self) -> dict[str, ParameterSlot]:  # noqa: D102
         found = [slot for slot in self.slots if slot.matrix_shape is not None]
         owners = [slot.layer for slot in found]

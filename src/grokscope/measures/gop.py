@@ -13,6 +13,7 @@ from grokscope.gradients.layout import GradientLayout
 from grokscope.measures.spectra import spectrum_metrics
 
 DENSE_LIMIT = 2**28
+NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,12 @@ def batch_spectra(
     Returns:
         Eigenvalues (b,) of the whole, and (layers, b); NaN where a gradient is not finite.
     """
-    blocks = [rows[:, slot.offset : slot.offset + slot.size] for slot in layout.slots]
+    blocks = rows.double().split([slot.size for slot in layout.slots], dim=1)
     if len(rows) == 1:
-        norms = torch._foreach_norm([b[0] for b in blocks], 2, dtype=torch.float64)
-        grams = torch.stack(norms).square()[:, None, None]
+        grams = torch.stack([torch.dot(block[0], block[0]) for block in blocks])[:, None, None]
     else:
         grams = torch.stack([_gram(block) for block in blocks]) / len(rows)
-    owner = torch.tensor([layout.layers.index(slot.layer) for slot in layout.slots])
+    owner = torch.tensor(layout.owners)
     shape = (len(layout.layers), *grams.shape[1:])
     by_layer = torch.zeros(shape, dtype=torch.float64).index_add_(0, owner, grams.cpu())
     return _eigenvalues(by_layer.sum(0)), _eigenvalues(by_layer)
@@ -145,18 +145,18 @@ def subspace_overlap(
     Returns:
         1 for the same subspace, 0 for orthogonal ones, NaN where a gradient is zero.
     """
-    if rows.shape[0] == previous.shape[0] == 1:
+    rows, previous = rows.double(), previous.double()
+    if len(rows) == len(previous) == 1:
         return _squared_cosine(rows[0], previous[0])
-    u_t = _eigenvectors(rows.double(), k, rank_threshold)
-    u_s = _eigenvectors(previous.double(), k, rank_threshold)
+    u_t = _eigenvectors(rows, k, rank_threshold)
+    u_s = _eigenvectors(previous, k, rank_threshold)
     k = min(len(u_s), len(u_t))
-    return float((u_s[:k] @ u_t[:k].T).square().sum() / k) if k else float("nan")
+    return float((u_s[:k] @ u_t[:k].T).square().sum() / k) if k else NAN
 
 
 def _squared_cosine(a: Tensor, b: Tensor) -> float:
-    norms = torch.stack([torch.linalg.vector_norm(v, dtype=torch.float64) for v in (a, b)])
-    cosine = torch.dot(a.double(), b.double()) / norms.prod()
-    return min(float(cosine.square()), 1.0) if bool(norms.all()) else float("nan")
+    products = torch.stack([torch.dot(a, b), torch.dot(a, a), torch.dot(b, b)]).tolist()
+    return min(products[0] ** 2 / (products[1] * products[2]), 1.0) if all(products[1:]) else NAN
 
 
 def _gram(rows: Tensor) -> Tensor:
