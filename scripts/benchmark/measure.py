@@ -20,11 +20,14 @@ class Stopwatch(Callback):
     """Seconds from the first pass to the last, without what a run costs once."""
 
     seconds = 0.0
+    _begun: float | None = None
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begun = time.perf_counter()
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._begun is None:
+            self._begun = time.perf_counter()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._begun is not None
         self.seconds = time.perf_counter() - self._begun
 
 
