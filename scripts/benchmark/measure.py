@@ -36,7 +36,7 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Call every variant in turn, ``repeats`` times; each returns its seconds an epoch."""
     times: dict[str, list[float]] = {name: [] for name in variants}
-    for name, run in variants.items():  # warm up
+    for run in variants.values():  # warm up
         run()
     for _ in range(repeats):
         for name, run in variants.items():

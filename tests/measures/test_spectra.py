@@ -76,6 +76,13 @@ def test_rank_one_has_the_values_that_the_manual_promises() -> None:
     assert found["spectral_gap"] == math.inf
 
 
+@given(st.just(0.0) | st.floats(1e-150, 1e6), st.integers(2, 10**6))
+def test_rank_one_by_its_short_way_equals_the_general_one(value: float, size: int) -> None:
+    short, general = spectrum_metrics([value], size), spectrum_metrics([value, 0.0, 0.0], size)
+    for name in METRICS:
+        assert short[name] == pytest.approx(general[name], rel=1e-12, nan_ok=True), name
+
+
 def test_a_zero_matrix_has_rank_zero_and_no_warning() -> None:
     found = spectrum_metrics([0.0, 0.0], 5)
     assert found["rank"] == 0.0

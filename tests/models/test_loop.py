@@ -99,7 +99,7 @@ def test_one_pass_of_batches_sees_every_sample_once() -> None:
 
 
 def test_the_loop_is_plain_full_batch_training() -> None:
-    model, done = fit(epochs=4)
+    model, _ = fit(epochs=4)
     reference = module()
     task = data()
     task.setup()

@@ -48,7 +48,7 @@ def save_figures(run: Run) -> list[Path]:
 
 def draw_curves(run: Run, figure: Figure) -> bool:
     """Loss and accuracy over epochs; False, and nothing drawn, with fewer than two rows."""
-    metrics, times = run.metrics, run.grokking(**run.thresholds)
+    metrics, times = run.metrics, run.grokking_as_configured()
     if "train_loss" not in metrics or len(metrics["epoch"]) < 2:
         return False
     accuracy, loss = figure.subplots(2, 1, sharex=True)
@@ -76,7 +76,7 @@ def _theory(axis: Axes, metrics: Metrics, kind: str) -> None:
 
 def draw_gop(run: Run, figure: Figure) -> bool:
     """GOP trace by layer, and the spectra of the weight gradients; False if there are none."""
-    metrics, times = run.metrics, run.grokking(**run.thresholds)
+    metrics, times = run.metrics, run.grokking_as_configured()
     if "gop/batch/trace" not in metrics or len(metrics["gop/batch/epoch"]) < 2:
         return False
     trace, spectra = figure.subplots(2, 1, sharex=True)

@@ -161,16 +161,6 @@ class Run:
         make = factors.batch if kind == "batch" else factors.weight
         return LazyGOP(make(gradients, layer))
 
-    @property
-    def thresholds(self) -> dict[str, float]:
-        """Accuracies that this experiment counts as memorised (``train``) and generalised."""
-        own = self.config.get("thresholds")
-        own = own if isinstance(own, dict) else {}
-        found = {split: own.get(split, 0.99) for split in ("train", "test")}
-        return {
-            s: require_float(f"thresholds.{s}", x, above=0, maximum=1) for s, x in found.items()
-        }
-
     def grokking(
         self, train: float = 0.99, test: float = 0.99, patience: int = 0
     ) -> GrokkingTimes:
@@ -185,6 +175,16 @@ class Run:
         return grokking_times(
             epochs, train_acc, test_acc, train=train, test=test, patience=patience
         )
+
+    def grokking_as_configured(self) -> GrokkingTimes:
+        """:meth:`grokking` with the experiment's own ``thresholds``, 0.99 where it has none."""
+        own = self.config.get("thresholds")
+        found = own if isinstance(own, dict) else {}
+        train, test = (
+            require_float(f"thresholds.{split}", found.get(split, 0.99), above=0, maximum=1)
+            for split in ("train", "test")
+        )
+        return self.grokking(train, test)
 
     def _kind_file(self, kind: str) -> TableFile:
         file = self._file(LAYERS)

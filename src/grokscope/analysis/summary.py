@@ -25,7 +25,7 @@ def summary_table(run: Run) -> Table:
 
 def summary_rows(run: Run) -> Iterator[tuple[str, str]]:
     """The rows of :func:`summary_table` as text."""
-    times = run.grokking(**run.thresholds)
+    times = run.grokking_as_configured()
     yield "memorised at", _moment(times.memorised, f"train accuracy >= {times.train:g}")
     yield "generalised at", _moment(times.generalised, f"test accuracy >= {times.test:g}")
     ratio = f"  ({times.ratio:.1f} times)" if times.ratio else ""

@@ -116,7 +116,8 @@ class GOPCallback(Callback):
         """Open the run's files; a resumed run drops the rows after its checkpoint."""
         self._started, self._seconds = time.perf_counter(), 0.0
         self._losses = LossReader(pl_module)
-        self._dtype = next(p.dtype for p in pl_module.parameters() if p.requires_grad)
+        self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
+        self._dtype = self._parameters[0].dtype
         self._buffer = GradientBuffer(self._rows_kept(trainer, pl_module, self._dtype.itemsize))
         self._kinds = self._make_kinds()
         if not trainer.is_global_zero:
@@ -141,10 +142,14 @@ class GOPCallback(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Take the gradient, and at the first step of a pass the losses."""
-        epoch = trainer.current_epoch
+        """Take the gradient, unless the module calls :meth:`observe_step` itself."""
         first = getattr(optimizer, "optimizer", optimizer) is trainer.optimizers[0]
-        if self._recorder is None or not first or self.next_due(epoch) != epoch:
+        if first and not getattr(pl_module, "calls_watchers", False):
+            self.observe_step(trainer, trainer.current_epoch)
+
+    def observe_step(self, trainer: Trainer, epoch: int) -> None:
+        """Take the gradient, and at the first step of a pass the losses."""
+        if self._recorder is None or self.next_due(epoch) != epoch:
             return
         begun = time.perf_counter()
         if self._open is None:
@@ -153,7 +158,7 @@ class GOPCallback(Callback):
             if self.schedules["metrics"].due(epoch):
                 self._losses.start()
         if any(s.due(epoch) for name, s in self.schedules.items() if name != "metrics"):
-            self._buffer.add(gradients_of(pl_module.parameters()))
+            self._buffer.add(gradients_of(self._parameters))
         self._seconds += time.perf_counter() - begun
 
     def on_train_batch_end(
@@ -169,6 +174,10 @@ class GOPCallback(Callback):
             self._losses.add(outputs)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure and write the row of the pass, if it is still open."""
+        self.observe_pass(trainer)
+
+    def observe_pass(self, trainer: Trainer) -> None:
         """Measure and write the row of the pass that has ended."""
         if self._open is None or self._recorder is None:
             return

@@ -38,8 +38,8 @@ class GradientLayout:
     """The trainable parameters of a module in the order of ``named_parameters()``.
 
     A layer is a submodule that owns parameters (``attention.query``) or a parameter of the
-    root module itself. A first name that all parameters share (``net.``) is left out, unless only a
-    number would remain.
+    root module itself. A first name that all parameters share (``net.``) is left out, unless
+    only a number would remain.
 
     Attributes:
         slots: One entry a parameter, by offset.
@@ -108,11 +108,8 @@ def _shared_prefix(names: list[str]) -> str:
 
 def gradients_of(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     """The ``.grad`` of each parameter that requires one; zeros where backward left none."""
-    return [
-        torch.zeros_like(p) if p.grad is None else p.grad.detach()
-        for p in parameters
-        if p.requires_grad
-    ]
+    wanted = (p for p in parameters if p.requires_grad)
+    return [torch.zeros_like(p) if p.grad is None else p.grad for p in wanted]
 
 
 def flatten(gradients: list[Tensor]) -> Tensor:

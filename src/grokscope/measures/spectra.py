@@ -86,8 +86,12 @@ def spectrum_metrics(
     require_float("rank_threshold", rank_threshold, minimum=0.0, below=1.0)
     require_int("top_k", top_k)
     raw = np.atleast_1d(np.asarray(eigenvalues, dtype=np.float64))
+    sizes = np.asarray(n_parameters)
     with np.errstate(all="ignore"):
-        metrics = _metrics(_ordered(raw), np.asarray(n_parameters), rank_threshold, top_k)
+        if raw.shape[-1] == 1 and (sizes > 1).all():
+            metrics = _rank_one_metrics(np.maximum(raw[..., 0], 0.0), sizes)
+        else:
+            metrics = _metrics(_ordered(raw), sizes, rank_threshold, top_k)
         finite = np.isfinite(raw).all(axis=-1)
         stack = {name: np.where(finite, value, np.nan) for name, value in metrics.items()}
     return {n: v if raw.ndim > 1 else float(v) for n, v in stack.items()}
@@ -137,6 +141,27 @@ def _metrics(lam: Array, size: NDArray, tol: float, top_k: int) -> dict[str, Arr
         "spectral_gap": _spectral_gap(lam, size),
         "decay_exponent": exponent,
         "decay_r_squared": r_squared,
+    }
+
+
+def _rank_one_metrics(value: Array, size: NDArray) -> dict[str, Array]:
+    """:func:`_metrics` of a matrix with one eigenvalue that may differ from zero."""
+    zero = np.zeros_like(value)
+    one, nan = value / value, np.full_like(value, np.nan)
+    size_like = ("trace", "nuclear_norm", "frobenius_norm", "spectral_norm", "eigenvalue_max")
+    like_one = ("effective_rank", "stable_rank", "participation_ratio", "condition_number")
+    return {
+        **dict.fromkeys(size_like, value),
+        **dict.fromkeys((*like_one, "top_k_cumulative_variance"), one),
+        "rank": (value > 0).astype(np.float64),
+        "determinant": zero,
+        "log_pseudo_determinant": np.log(np.where(value > 0, value, 1.0)),
+        "eigenvalue_min": zero,
+        "eigenvalue_mean": value / size,
+        "eigenvalue_std": value * np.sqrt(size - 1) / size,
+        "spectral_gap": value / zero,
+        "decay_exponent": nan,
+        "decay_r_squared": nan,
     }
 
 

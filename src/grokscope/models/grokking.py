@@ -77,20 +77,22 @@ class GrokkingModule(PassLoopModule):
         make_plan = getattr(self.net, "share", None) if share else None
         return Batch(split, targets, make_plan and make_plan(split.inputs))
 
-    def step(self, batch: Batch, hooked: bool) -> None:
+    def step(self, batch: Batch, hooked: bool, observe: Callable[[], None] | None = None) -> None:
         """Zero the gradients, forward, backward, update."""
         optimizer = cast(Any, self.optimizers())
         optimizer.zero_grad()
         outputs = self._forward(batch)
         loss = self.loss.mean(outputs, batch.loss_targets)
+        objective = self._objective(loss, batch)
         if hooked:
-            self.manual_backward(self._objective(loss, batch))
-            self._live = loss.detach(), outputs.detach()
-            optimizer.step()
-            self._live = None
+            self.manual_backward(objective)
         else:
-            self._objective(loss, batch).backward()
-            optimizer.optimizer.step()
+            objective.backward()
+        self._live = loss.detach(), outputs.detach()
+        if observe is not None:
+            observe()
+        (optimizer if hooked else optimizer.optimizer).step()
+        self._live = None
         if self._make_scheduler is not None:
             cast(LRScheduler, self.lr_schedulers()).step()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
@@ -40,15 +40,32 @@ class Batch:
         return Batch(self.split[rows], self.loss_targets[rows], weight=weight)
 
 
+class Watcher(Protocol):
+    """A callback that this loop calls itself in the passes that it wants.
+
+    Lightning's hooks around a pass cost more than a small step, so they are left out for it.
+    """
+
+    def next_due(self, epoch: int) -> int | None:
+        """The first epoch at or after ``epoch`` that it wants to see."""
+
+    def observe_step(self, trainer: Trainer, epoch: int) -> None:
+        """Called at each step of such a pass, after backward and before the update."""
+
+    def observe_pass(self, trainer: Trainer) -> None:
+        """Called at the end of such a pass."""
+
+
 class PassLoopModule(LightningModule):
     """Runs passes over data that lies on the device, and counts them for Lightning.
 
     One call of ``training_step`` runs whole passes up to the next epoch in which a callback
     wants its hooks (it says so by ``next_due(epoch)``), at most about a quarter of a second. The
-    last pass of a call runs with all hooks if it is due. Lightning's counters are advanced
-    by the others, so ``trainer.current_epoch``, ``global_step`` and ``max_epochs`` mean passes
-    and optimizer steps. With several processes, or ``steps_per_call="one"``, a call is one
-    optimizer step. Both paths give bit-equal weights on a CPU.
+    last pass of a call runs with all hooks if it is due. A :class:`Watcher` is called directly
+    instead and ends no call. Lightning's counters are advanced by the other passes, so
+    ``trainer.current_epoch``, ``global_step`` and ``max_epochs`` mean passes and optimizer
+    steps. With several processes, or ``steps_per_call="one"``, a call is one optimizer step.
+    Both paths give bit-equal weights on a CPU.
 
     Args:
         steps_per_call: ``many`` or ``one``.
@@ -62,9 +79,17 @@ class PassLoopModule(LightningModule):
         self.steps_per_call = require_choice("steps_per_call", steps_per_call, ("many", "one"))
         self._rng: dict[str, Tensor] = {}
 
-    def step(self, batch: Batch, hooked: bool) -> None:
-        """One optimizer step; through Lightning's hooks if ``hooked``."""
+    def step(self, batch: Batch, hooked: bool, observe: Callable[[], None] | None = None) -> None:
+        """One optimizer step; through Lightning's hooks if ``hooked``.
+
+        ``observe`` is called after backward and before the update.
+        """
         raise NotImplementedError
+
+    @property
+    def calls_watchers(self) -> bool:
+        """Whether this loop calls watchers itself, so that they must not use Lightning's hooks."""
+        return not self._one_step_a_call and not self._hooks_needed
 
     @property
     def data(self) -> TensorDataModule:
@@ -84,8 +109,10 @@ class PassLoopModule(LightningModule):
     def on_train_start(self) -> None:
         """Find out who wants which epochs; go on with the random numbers of a checkpoint."""
         callbacks = cast(Any, self.trainer).callbacks
-        self._observers = [c for c in callbacks if callable(getattr(c, "next_due", None))]
-        self._hooks_needed = isinstance(self.trainer.precision_plugin, MixedPrecision)
+        observers = [c for c in callbacks if callable(getattr(c, "next_due", None))]
+        direct = [hasattr(c, "observe_step") and self.calls_watchers for c in observers]
+        self._watchers = [c for c, is_direct in zip(observers, direct, strict=True) if is_direct]
+        self._observers = [c for c in observers if c not in self._watchers]
         self._uncounted_steps = 0
         _restore_rng(self._rng)
 
@@ -107,6 +134,11 @@ class PassLoopModule(LightningModule):
         if batch_idx == 0:
             self._batches = self._batches_of(self.trainer.current_epoch)
         self.step(self._shard(next(self._batches)), hooked=True)
+
+    @property
+    def _hooks_needed(self) -> bool:
+        """Scaled gradients (float16) are unscaled by Lightning's wrapper only."""
+        return isinstance(self.trainer.precision_plugin, MixedPrecision)
 
     @property
     def _one_step_a_call(self) -> bool:
@@ -132,9 +164,19 @@ class PassLoopModule(LightningModule):
         return first if stop is None or stop < 0 else min(first, stop - 1)
 
     def _pass(self, epoch: int, hooked: bool) -> None:
+        watchers = [w for w in self._watchers if w.next_due(epoch) == epoch]
+
+        def observe() -> None:
+            for watcher in watchers:
+                watcher.observe_step(self.trainer, epoch)
+
+        if watchers:
+            self._count_steps()
         for batch in self._batches_of(epoch):
-            self.step(batch, hooked)
+            self.step(batch, hooked, observe if watchers else None)
             self._uncounted_steps += not hooked
+        for watcher in watchers:
+            watcher.observe_pass(self.trainer)
 
     def _batches_of(self, epoch: int) -> Iterator[Batch]:
         if self.steps_per_epoch == 1:
