@@ -80,6 +80,8 @@ class GrokkingModule(PassLoopModule):
     def step(self, batch: Batch, hooked: bool, observe: Callable[[], None] | None = None) -> None:
         """Zero the gradients, forward, backward, update."""
         optimizer = cast(Any, self.optimizers())
+        if not hooked:
+            optimizer = optimizer.optimizer
         optimizer.zero_grad()
         outputs = self._forward(batch)
         loss = self.loss.mean(outputs, batch.loss_targets)
@@ -88,11 +90,13 @@ class GrokkingModule(PassLoopModule):
             self.manual_backward(objective)
         else:
             objective.backward()
-        self._live = loss.detach(), outputs.detach()
+        if hooked or observe is not None:
+            self._live = loss.detach(), outputs.detach()
         if observe is not None:
             observe()
-        (optimizer if hooked else optimizer.optimizer).step()
-        self._live = None
+        optimizer.step()
+        if self._live is not None:
+            self._live = None
         if self._make_scheduler is not None:
             cast(LRScheduler, self.lr_schedulers()).step()
 

@@ -164,17 +164,22 @@ class PassLoopModule(LightningModule):
         return first if stop is None or stop < 0 else min(first, stop - 1)
 
     def _pass(self, epoch: int, hooked: bool) -> None:
-        watchers = [w for w in self._watchers if w.next_due(epoch) == epoch]
+        if watchers := [w for w in self._watchers if w.next_due(epoch) == epoch]:
+            self._count_steps()
+            self._watched_pass(epoch, hooked, watchers)
+        else:
+            for batch in self._batches_of(epoch):
+                self.step(batch, hooked)
+        if not hooked:
+            self._uncounted_steps += self.steps_per_epoch
 
+    def _watched_pass(self, epoch: int, hooked: bool, watchers: list[Watcher]) -> None:
         def observe() -> None:
             for watcher in watchers:
                 watcher.observe_step(self.trainer, epoch)
 
-        if watchers:
-            self._count_steps()
         for batch in self._batches_of(epoch):
-            self.step(batch, hooked, observe if watchers else None)
-            self._uncounted_steps += not hooked
+            self.step(batch, hooked, observe)
         for watcher in watchers:
             watcher.observe_pass(self.trainer)
 
