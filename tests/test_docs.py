@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -38,6 +40,20 @@ def test_every_command_line_composes(command: str) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         compose("train", overrides=[re.sub(r"=(\w+),.*", r"=\1", word) for word in overrides])
+
+
+def modules() -> list[str]:
+    package = ROOT / "src" / "grokscope"
+    named = (path.relative_to(package.parent).with_suffix("") for path in package.rglob("*.py"))
+    return sorted(".".join(path.parts).removesuffix(".__init__") for path in named)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_the_examples_in_docstrings_are_true(name: str) -> None:
+    import torch
+
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
 
 
 def test_every_setting_in_the_table_of_running_exists() -> None:
