@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,8 +226,10 @@ class GOPCallback(Callback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave the files as they are; they hold every row written so far."""
+        """Write the rows that wait, unless that is what failed; the files stay as they are."""
         if self._recorder is not None:
+            with suppress(Exception):
+                self._flush(trainer)
             self._recorder.writer.close()
             interrupted = isinstance(exception, KeyboardInterrupt)
             self._end("stopped" if interrupted else "failed", error=repr(exception))
