@@ -7,15 +7,13 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grokscope.validation import require_float
 
-SHOWN = ("train_loss", "test_loss", "train_acc", "test_acc")
-
 
 class ProgressBar(Callback):
-    """Epoch, ETA, and the latest losses and accuracies.
+    """Epoch, ETA, and the latest losses and accuracies: ``train 0.0033 100%  test 0.032 5%``.
 
     On a terminal it is a bar; elsewhere (a log file, Slurm) a line now and then.
 
@@ -41,8 +39,7 @@ class ProgressBar(Callback):
             return
         columns = (
             TextColumn("epoch {task.completed}/{task.total}"),
-            BarColumn(bar_width=24),
-            TimeElapsedColumn(),
+            BarColumn(bar_width=10),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[values]}"),
@@ -106,6 +103,10 @@ def _total(trainer: Trainer) -> int | None:
 
 
 def _values(module: LightningModule) -> str:
-    """The losses that the module computed last."""
+    """The losses and accuracies that the module computed last, short enough for 80 columns."""
     latest: dict[str, float] = getattr(module, "latest_metrics", {})
-    return "  ".join(f"{name} {latest[name]:.3g}" for name in SHOWN if name in latest)
+    return "  ".join(
+        f"{split} {latest[f'{split}_loss']:.2g} {latest[f'{split}_acc']:.0%}"
+        for split in ("train", "test")
+        if f"{split}_loss" in latest
+    )
