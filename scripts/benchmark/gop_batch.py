@@ -15,7 +15,7 @@ import torch
 from measure import table, verdict, write_section
 
 from grokscope.callbacks.kinds import BatchKind
-from grokscope.callbacks.recorder import Recorder, Row
+from grokscope.callbacks.recorder import Found, Pass, Recorder
 from grokscope.callbacks.schedule import every
 from grokscope.gradients.layout import flatten, gradient_layout, gradients_of
 from grokscope.nets import MLP, OneLayerTransformer
@@ -63,9 +63,9 @@ def measure(net: torch.nn.Module, epochs: int) -> tuple[int, list[float], float]
 def _epoch(net: torch.nn.Module, kind: BatchKind, recorder: Recorder, epoch: int) -> float:
     begun = time.perf_counter()
     gradients = flatten(gradients_of(net.parameters()))[None]
-    found = {"batch": kind.measure(gradients)}
+    found = {"batch": Found([0], kind.measure([gradients]))}
     losses = dict.fromkeys(("train_loss", "test_loss", "train_acc", "test_acc"), 0.5)
-    recorder.write(Row(epoch, epoch, losses, found, gradients))
+    recorder.write([Pass(epoch, epoch, losses, gradients)], found)
     return time.perf_counter() - begun
 
 

@@ -39,8 +39,7 @@ NEVER = "at 0"
 NOTE = (
     "The bare loop uses the same net, its fast forward, and the same optimizer. What `batch` and "
     "`weight` add is, in this order, the copy and the metrics of the gradient, the float64 "
-    "eigenvalues of eight matrices of 128 rows at every tenth epoch, and writing the row. Their "
-    "limit was set when a step took twice as long as it does now."
+    "eigenvalues of nine matrices of up to 128 rows at every tenth epoch, and writing the row."
 )
 
 

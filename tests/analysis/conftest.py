@@ -9,7 +9,7 @@ from grokscope.callbacks.rows import (
     factor_table,
     global_table,
     layer_table,
-    root_row,
+    root_rows,
     root_table,
 )
 from grokscope.gradients.layout import GradientLayout, ParameterSlot
@@ -60,8 +60,10 @@ class SyntheticRun:
         losses = {"train_loss": 1 / (1 + epoch), "test_loss": 2.0}
         losses |= {"train_acc": accuracy(epoch, 20), "test_acc": accuracy(epoch, 200)}
         whole = self.values(METRICS, "gop/batch", epoch)
-        root = root_row(losses, ("theory_train_loss",), whole, WIDTH)
-        self.append(METRICS, "", epoch, root | {"global_step": 2 * epoch})
+        batch = {name: np.asarray(value)[None] for name, value in whole.items()}
+        root = root_rows([losses], ("theory_train_loss",), [0], batch, WIDTH)
+        row = {name: values[0] for name, values in root.items()}
+        self.append(METRICS, "", epoch, row | {"global_step": 2 * epoch})
         kinds = ["batch", "weight"] if epoch in WEIGHT_EPOCHS else ["batch"]
         for kind in kinds:
             for file, table in ((METRICS, f"gop/{kind}"), (LAYERS, kind)):

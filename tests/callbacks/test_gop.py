@@ -299,7 +299,8 @@ def test_on_nonfinite_raise_ends_the_run_as_failed(tmp_path) -> None:
         plain_fit(Exploding(), callback, batch_size=12)
     run = Run.open(tmp_path)
     assert run.status == "failed"
-    assert run.metrics["epoch"].tolist() == [0]
+    assert run.metrics["epoch"].tolist() == [0, 1]
+    assert np.isnan(run.metrics["gop/batch/trace"][1])
 
 
 @pytest.mark.refusal

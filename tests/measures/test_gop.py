@@ -9,6 +9,7 @@ from grokscope.gradients.layout import gradient_layout
 from grokscope.measures.gop import (
     batch_gop,
     batch_spectra,
+    slot_grams,
     subspace_overlap,
     weight_gop,
 )
@@ -70,13 +71,18 @@ def test_layers_are_the_diagonal_blocks(batches: int, generator: torch.Generator
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     layout = gradient_layout(net.named_parameters())
     rows = torch.randn(batches, layout.size, generator=generator, dtype=torch.float64)
-    whole, by_layer = batch_spectra(rows, layout)
+    fewer = torch.randn(1, layout.size, generator=generator, dtype=torch.float64)
+    grams = [slot_grams(rows, layout), slot_grams(fewer, layout)]
+    (whole, *by_layer), (other, *_) = batch_spectra(grams, layout)
+    np.testing.assert_allclose(
+        other, np.pad(batch_gop(fewer).eigenvalues, (0, batches - 1)), atol=1e-14
+    )
     matrix = explicit(rows)
     for layer, (start, stop) in enumerate([(0, 16), (16, 26)]):
         block = torch.linalg.eigvalsh(matrix[start:stop, start:stop]).flip(0)
         np.testing.assert_allclose(by_layer[layer], block[:batches].numpy(), rtol=1e-10)
     np.testing.assert_allclose(whole, torch.linalg.eigvalsh(matrix).flip(0)[:batches], rtol=1e-10)
-    assert by_layer.sum() == pytest.approx(whole.sum())
+    assert np.sum(by_layer) == pytest.approx(whole.sum())
 
 
 @pytest.mark.parametrize("batches", [1, 2])
@@ -100,7 +106,7 @@ def test_overlap_with_a_zero_gradient_is_undefined() -> None:
 def test_a_gradient_that_is_not_finite_gives_nan_not_an_exception() -> None:
     layout = gradient_layout(nn.Linear(2, 1).named_parameters())
     for rows in (torch.tensor([[1.0, float("nan"), 2.0]]), torch.full((2, 3), float("inf"))):
-        whole, by_layer = batch_spectra(rows, layout)
+        whole, *by_layer = batch_spectra([slot_grams(rows, layout)], layout)[0]
         assert np.isnan(whole).any() or np.isinf(whole).any()
         assert not np.isfinite(by_layer).all()
 

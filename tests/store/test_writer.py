@@ -122,7 +122,7 @@ def test_a_wrong_shape_is_refused_and_nothing_counted(tmp_path, change):
 def test_more_rows_than_room_are_refused(tmp_path):
     live = new(tmp_path, room=1)
     live.append("", root_row(0))
-    assert live.full("")
+    assert live.room("") == 0
     with pytest.raises(IndexError, match="room for 1 rows only"):
         live.append("", root_row(1))
     live.close()

@@ -7,7 +7,6 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from grokscope.callbacks.gradient_buffer import GradientBuffer
-from grokscope.callbacks.kinds import BatchKind, Kind, Measurement, WeightKind
+from grokscope.callbacks.kinds import BatchKind, Kind, WeightKind
 from grokscope.callbacks.losses import LossReader
-from grokscope.callbacks.recorder import Recorder, Row, log_row
+from grokscope.callbacks.recorder import Found, Pass, Recorder, log_rows
 from grokscope.callbacks.schedule import Schedule, parse_schedule
 from grokscope.gradients.layout import gradient_layout, gradients_of
 from grokscope.store.info import environment, update_info
@@ -88,7 +87,7 @@ class GOPCallback(Callback):
         self._previous: torch.Tensor | None = None
         self._recorder: Recorder | None = None
         self._open: tuple[int, int] | None = None
-        self._queue: list[Row] = []
+        self._queue: list[Pass] = []
         self._warned = False
 
     def next_due(self, epoch: int) -> int | None:
@@ -194,7 +193,7 @@ class GOPCallback(Callback):
         (epoch, step), self._open = self._open, None
         losses = self._losses.finish(trainer) if self.schedules["metrics"].due(epoch) else {}
         gradients = self._buffer.rows() if self._buffer.seen else None
-        self._queue.append(Row(epoch, step, losses, {}, gradients))
+        self._queue.append(Pass(epoch, step, losses, gradients))
         if gradients is not None and len(self._queue) * gradients.nbytes > QUEUE_BYTES:
             self._flush(trainer)
 
@@ -204,20 +203,21 @@ class GOPCallback(Callback):
             return
         begun = time.perf_counter()
         queue, self._queue = self._queue, []
-        for row in queue:
-            row = self._measured(row)
-            self._recorder.write(row)
-            log_row(trainer, row)
+        found = self._measure(queue)
+        self._recorder.write(queue, found)
+        log_rows(trainer, queue, found)
         self._seconds += time.perf_counter() - begun
+        if "batch" in found:
+            self._report_nonfinite(queue, found["batch"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the closing row (losses after the last pass) and compress the files."""
         if self._recorder is None:
             return
         if losses := self._losses.now():
-            row = Row(trainer.current_epoch, trainer.global_step, losses, {})
-            self._recorder.write(row)
-            log_row(trainer, row)
+            closing = [Pass(trainer.current_epoch, trainer.global_step, losses)]
+            self._recorder.write(closing, {})
+            log_rows(trainer, closing, {})
         self._recorder.writer.finalise()
         stop = _last_epoch(trainer)
         complete = stop is None or trainer.current_epoch >= stop
@@ -263,25 +263,30 @@ class GOPCallback(Callback):
         make = {"batch": batch, "weight": weight}
         return [make[name]() for name in self.kinds]
 
-    def _measured(self, row: Row) -> Row:
-        """The row with what is due at its epoch; with its gradients if they are to be stored."""
-        if row.gradients is None:
-            return row
-        found = {
-            kind.name: kind.measure(row.gradients)
-            for kind in self._kinds
-            if self.schedules[kind.name].due(row.epoch)
-        }
-        if "batch" in found and not np.isfinite(found["batch"].whole["trace"]):
-            self._report_nonfinite(row.epoch, found["batch"])
-        keep = "factor" in self.schedules and self.schedules["factor"].due(row.epoch)
-        return replace(row, found=found, gradients=row.gradients if keep else None)
+    def _measure(self, passes: Sequence[Pass]) -> dict[str, Found]:
+        """What is due at each of the passes, those of a kind together."""
+        found = {}
+        for kind in self._kinds:
+            due = self.schedules[kind.name].due
+            wanted = {
+                i: p.gradients
+                for i, p in enumerate(passes)
+                if p.gradients is not None and due(p.epoch)
+            }
+            if wanted:
+                measurement = kind.measure(list(wanted.values()))
+                found[kind.name] = Found(list(wanted), measurement)
+        return found
 
-    def _report_nonfinite(self, epoch: int, batch: Measurement) -> None:
-        first = int(np.argmin(np.isfinite(batch.layers["trace"])))
+    def _report_nonfinite(self, passes: Sequence[Pass], batch: Found) -> None:
+        finite = np.isfinite(batch.measurement.layers["trace"])
+        if finite.all():
+            return
+        row = int(np.argmin(finite.all(axis=1)))
+        layer = self._layout.layers[int(np.argmin(finite[row]))]
         message = (
-            f"epoch {epoch}: the gradient of layer '{self._layout.layers[first]}' is not finite; "
-            "its row holds NaN."
+            f"epoch {passes[batch.rows[row]].epoch}: the gradient of layer '{layer}' is not "
+            "finite; its row holds NaN."
         )
         if self.on_nonfinite == "raise":
             raise FloatingPointError(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,17 +14,23 @@ from torch import Tensor
 
 from grokscope.callbacks.rows import padded
 from grokscope.gradients.layout import GradientLayout
-from grokscope.measures.gop import batch_spectra, subspace_overlap, weight_eigenvalues
+from grokscope.measures.gop import (
+    batch_spectra,
+    slot_grams,
+    subspace_overlap,
+    weight_eigenvalues,
+)
 from grokscope.measures.spectra import spectrum_metrics
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Metrics and largest eigenvalues, of the whole and by layer.
+    """Metrics and largest eigenvalues of n passes, of the whole and by layer.
 
     Attributes:
-        whole: Name -> number; ``eigenvalues_top_k`` (k,).
-        layers: Name -> (layers,); ``eigenvalues_top_k`` (layers, k), NaN where there are fewer.
+        whole: Name -> (n,); ``eigenvalues_top_k`` (n, k).
+        layers: Name -> (n, layers); ``eigenvalues_top_k`` (n, layers, k), NaN where there are
+            fewer.
     """
 
     whole: dict[str, Any]
@@ -38,8 +44,8 @@ class Kind(Protocol):
     layers: tuple[str, ...]
     width: int
 
-    def measure(self, rows: Tensor) -> Measurement:
-        """Measure from the (b, m) gradients of a pass."""
+    def measure(self, passes: Sequence[Tensor]) -> Measurement:
+        """Measure from the (b, m) gradients of each of n passes, in their order."""
 
 
 @dataclass
@@ -65,24 +71,30 @@ class BatchKind:
         self.width = min(self.top_k, self.n_rows, self.layout.size)
         self._sizes = np.array([self.layout.size, *self.layout.layer_sizes()])
 
-    def measure(self, rows: Tensor) -> Measurement:
+    def measure(self, passes: Sequence[Tensor]) -> Measurement:
         """Spectra, gradient norms, each layer's share, overlap with the last measured epoch."""
-        rows = rows.double()
-        whole, by_layer = batch_spectra(rows, self.layout)
-        spectra = np.concatenate([whole[None], by_layer])
-        measurement = _measurement(spectra, self._sizes, self.width, self)
-        norms = _mean_gradient_norms(rows, self.layout, spectra)
-        measurement.whole["grad_norm"] = norms[0]
-        finite = bool(np.isfinite(whole).all())
-        measurement.whole["subspace_overlap"] = self._overlap(rows if finite else None)
-        measurement.layers["grad_norm"] = norms[1:]
+        grams, means, overlaps = [], [], []
+        for rows in passes:  # one after the other: a pass stays in the processor's cache
+            rows = rows.double()
+            grams.append(slot_grams(rows, self.layout))
+            means.append(_mean_gram(rows, self.layout) if len(rows) > 1 else grams[-1])
+            overlaps.append(self._overlap(rows, grams[-1]))
+        counts = np.array([[len(rows)] for rows in passes])
+        metrics = _metrics(batch_spectra(grams, self.layout), self._sizes, counts, self)
+        metrics["grad_norm"] = np.sqrt(batch_spectra(means, self.layout)[..., 0])
         with np.errstate(all="ignore"):
-            measurement.layers["grad_share"] = np.square(norms[1:] / norms[0])
-        return measurement
+            share = np.square(metrics["grad_norm"][:, 1:] / metrics["grad_norm"][:, :1])
+        whole = {name: values[:, 0] for name, values in metrics.items()}
+        layers = {name: values[:, 1:] for name, values in metrics.items()}
+        return Measurement(
+            whole | {"subspace_overlap": np.array(overlaps)}, layers | {"grad_share": share}
+        )
 
-    def _overlap(self, rows: Tensor | None) -> float:
-        previous, self.previous = self.previous, rows
-        if previous is None or rows is None:
+    def _overlap(self, rows: Tensor, gram: Tensor) -> float:
+        """With the pass before; NaN where one of the two is missing or not finite."""
+        finite = bool(torch.isfinite(gram).all())
+        previous, self.previous = self.previous, rows if finite else None
+        if previous is None or self.previous is None:
             return float("nan")
         previous = previous.to(rows.device)
         return subspace_overlap(rows, previous, self.width, self.rank_threshold)
@@ -106,26 +118,28 @@ class WeightKind:
         if not self._shapes:
             raise ValueError("kinds must not hold 'weight' for a module without a weight matrix.")
         self.layers = tuple(self.layout.matrices)
-        self.width = min(self.top_k, sum(min(shape) for shape in self._shapes))
+        self._counts = np.array([min(shape) for shape in self._shapes])
+        self.width = min(self.top_k, self._counts.sum().item())
         self._sizes = np.array([shape[0] for shape in self._shapes])
 
-    def measure(self, rows: Tensor) -> Measurement:
+    def measure(self, passes: Sequence[Tensor]) -> Measurement:
         """Squared singular values of every weight matrix's gradient."""
-        mean = rows.mean(dim=0) if len(rows) > 1 else rows[0]
+        matrices = [matrix for rows in passes for matrix in self._matrices(rows)]
         with _one_thread():
-            spectra = [
-                weight_eigenvalues(mean[s.offset : s.offset + s.size].reshape(shape))
-                for s, shape in zip(self.layout.matrices.values(), self._shapes, strict=True)
-            ]
-        whole = -np.sort(-np.concatenate(spectra))
-        widest = max(len(values) for values in spectra)
-        stacked = np.stack([np.pad(v, (0, widest - len(v))) for v in spectra])
-        parts = _measurement(whole[None], self._sizes.sum()[None], self.width, self)
-        layers = spectrum_metrics(
-            stacked, self._sizes, rank_threshold=self.rank_threshold, top_k=self.top_k
-        )
-        top = np.stack([padded(values, self.width) for values in spectra])
-        return Measurement(parts.whole, layers | {"eigenvalues_top_k": top})
+            found = weight_eigenvalues(matrices)
+        spectra = np.zeros((len(found), self._counts.max()))
+        for row, values in zip(spectra, found, strict=True):
+            row[: len(values)] = values
+        spectra = spectra.reshape(len(passes), len(self.layers), -1)
+        present = np.arange(spectra.shape[-1]) < self._counts[:, None]
+        whole = -np.sort(-spectra[:, present])
+        metrics = _metrics(whole, self._sizes.sum(), self._counts.sum(), self)
+        return Measurement(metrics, _metrics(spectra, self._sizes, self._counts, self))
+
+    def _matrices(self, rows: Tensor) -> Iterator[Tensor]:
+        mean = rows.mean(dim=0) if len(rows) > 1 else rows[0]
+        for slot, shape in zip(self.layout.matrices.values(), self._shapes, strict=True):
+            yield mean[slot.offset : slot.offset + slot.size].reshape(shape)
 
 
 @contextmanager
@@ -139,25 +153,17 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _measurement(
-    spectra: NDArray[np.float64], sizes: NDArray, width: int, kind: BatchKind | WeightKind
-) -> Measurement:
-    """Metrics of a stack whose first spectrum is the whole's."""
+def _metrics(
+    spectra: NDArray[np.float64], sizes: NDArray, counts: NDArray, kind: BatchKind | WeightKind
+) -> dict[str, Any]:
+    """All metrics of a stack of spectra, of which ``counts`` values each are not padding."""
     metrics = spectrum_metrics(
         spectra, sizes, rank_threshold=kind.rank_threshold, top_k=kind.top_k
     )
-    metrics["eigenvalues_top_k"] = padded(spectra, width)
-    return Measurement(
-        {name: values[0] for name, values in metrics.items()},
-        {name: values[1:] for name, values in metrics.items()},
-    )
+    top = padded(spectra, kind.width)
+    top[np.broadcast_to(np.arange(kind.width) >= counts[..., None], top.shape)] = np.nan
+    return metrics | {"eigenvalues_top_k": top}
 
 
-def _mean_gradient_norms(
-    rows: Tensor, layout: GradientLayout, spectra: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Norm of the mean gradient over the mini-batches: whole, then by layer."""
-    if len(rows) > 1:
-        whole, by_layer = batch_spectra(rows.mean(dim=0, keepdim=True), layout)
-        spectra = np.concatenate([whole[None], by_layer])
-    return np.sqrt(spectra[:, 0])
+def _mean_gram(rows: Tensor, layout: GradientLayout) -> Tensor:
+    return slot_grams(rows.mean(dim=0, keepdim=True), layout)

@@ -19,7 +19,7 @@ from grokscope.callbacks.rows import (
     global_table,
     layer_table,
     padded,
-    root_row,
+    root_rows,
     root_table,
 )
 from grokscope.callbacks.schedule import Schedule
@@ -34,27 +34,33 @@ Tables = dict[str, list[tuple[Table, int | None]]]
 
 
 @dataclass(frozen=True)
-class Row:
-    """All that one epoch gives.
+class Pass:
+    """What one pass over the training data gives.
 
     Attributes:
         epoch: Passes done before.
         step: Optimizer steps done before.
         losses: Name -> number; empty where they were not due.
-        found: Kind -> what was measured.
-        gradients: (b, m) where the factor is due, else None.
+        gradients: (b, m) of its mini-batches; None where nothing needs them.
     """
 
     epoch: int
     step: int
     losses: Mapping[str, float]
-    found: Mapping[str, Measurement]
     gradients: Tensor | None = None
 
-    @property
-    def clock(self) -> dict[str, int]:
-        """Epoch and step."""
-        return {"epoch": self.epoch, "step": self.step}
+
+@dataclass(frozen=True)
+class Found:
+    """What one kind measured.
+
+    Attributes:
+        rows: Numbers of the passes, among those that are written together.
+        measurement: Its numbers, one row a pass.
+    """
+
+    rows: list[int]
+    measurement: Measurement
 
 
 class Recorder:
@@ -93,24 +99,40 @@ class Recorder:
         self._width = next((kind.width for kind in kinds if kind.name == "batch"), 0)
         self.writer = RunWriter(folder, self._tables(), start if resume else None)
 
-    def write(self, row: Row) -> None:
-        """Add a row to every table it has something for."""
-        batch = row.found["batch"].whole if "batch" in row.found else None
-        if row.losses or batch:
-            root = root_row(row.losses, self._extra, batch, self._width)
-            root |= {"epoch": row.epoch, "global_step": row.step}
-            self.writer.append(METRICS_FILE, "", root)
-        for kind, measurement in row.found.items():
-            self.writer.append(METRICS_FILE, f"gop/{kind}", row.clock | measurement.whole)
-            self.writer.append(LAYERS, kind, row.clock | measurement.layers)
-        if row.gradients is not None:
-            self.writer.append(FULL, "batch", row.clock | self._factor(row.gradients))
+    def write(self, passes: Sequence[Pass], found: Mapping[str, Found]) -> None:
+        """Add the rows of several passes to every table they have something for."""
+        self._write_root(passes, found.get("batch"))
+        for kind, entry in found.items():
+            clocks = _clocks([passes[i] for i in entry.rows])
+            whole, layers = entry.measurement.whole, entry.measurement.layers
+            self.writer.extend(METRICS_FILE, f"gop/{kind}", clocks | whole)
+            self.writer.extend(LAYERS, kind, clocks | layers)
+        if "factor" in self._schedules:
+            for each in passes:
+                if each.gradients is not None and self._schedules["factor"].due(each.epoch):
+                    self.writer.append(FULL, "batch", self._factor(each))
 
-    def _factor(self, gradients: Tensor) -> dict[str, Any]:
+    def _write_root(self, passes: Sequence[Pass], batch: Found | None) -> None:
+        measured = set(batch.rows) if batch else set()
+        kept = [i for i, each in enumerate(passes) if each.losses or i in measured]
+        if kept:
+            chosen = [passes[i] for i in kept]
+            at = [kept.index(i) for i in sorted(measured)]
+            whole = batch.measurement.whole if batch else None
+            losses = [each.losses for each in chosen]
+            rows = root_rows(losses, self._extra, at, whole, self._width)
+            clocks = _clocks(chosen)
+            steps = {"epoch": clocks["epoch"], "global_step": clocks["step"]}
+            self.writer.extend(METRICS_FILE, "", rows | steps)
+
+    def _factor(self, row: Pass) -> dict[str, Any]:
+        assert row.gradients is not None
+        count = len(row.gradients)
         stored = np.zeros((self._n_rows, self._layout.size), _numpy_dtype(self._dtype))
-        stored[: len(gradients)] = _array(gradients)
-        eigenvalues = padded(batch_gop(gradients).eigenvalues, self._n_rows)
-        return {"n_batches": len(gradients), "gradient": stored, "eigenvalues": eigenvalues}
+        stored[:count] = _array(row.gradients)
+        eigenvalues = padded(batch_gop(row.gradients).eigenvalues, self._n_rows)
+        values = {"n_batches": count, "gradient": stored, "eigenvalues": eigenvalues}
+        return {"epoch": row.epoch, "step": row.step} | values
 
     def _tables(self) -> Tables:
         root_schedule = self._schedules["metrics"]
@@ -133,15 +155,23 @@ class Recorder:
         return None if stop is None else len(schedule.epochs(stop, start)) + closing
 
 
-def log_row(trainer: Trainer, row: Row) -> None:
+def log_rows(trainer: Trainer, passes: Sequence[Pass], found: Mapping[str, Found]) -> None:
     """Scalars to every logger: ``train/loss``, ``test/acc``, ``gop/<kind>/<metric>``."""
     if not trainer.loggers:
         return
-    scalars = {name.replace("_", "/", 1): value for name, value in row.losses.items()}
-    for kind, measurement in row.found.items():
-        scalars |= {f"gop/{kind}/{name}": float(measurement.whole[name]) for name in METRICS}
-    for logger in trainer.loggers:
-        logger.log_metrics(scalars, step=row.epoch)
+    scalars = [{n.replace("_", "/", 1): v for n, v in each.losses.items()} for each in passes]
+    for kind, entry in found.items():
+        for name in METRICS:
+            values = entry.measurement.whole[name].tolist()
+            for row, value in zip(entry.rows, values, strict=True):
+                scalars[row][f"gop/{kind}/{name}"] = value
+    for each, logged in zip(passes, scalars, strict=True):
+        for logger in trainer.loggers:
+            logger.log_metrics(logged, step=each.epoch)
+
+
+def _clocks(passes: Sequence[Pass]) -> dict[str, list[int]]:
+    return {"epoch": [p.epoch for p in passes], "step": [p.step for p in passes]}
 
 
 def _numpy_dtype(dtype: torch.dtype) -> np.dtype[Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,18 +77,33 @@ def factor_table(layout: GradientLayout, rows: int, dtype: str) -> Table:
     return Table("batch", columns, attributes)
 
 
-def root_row(
-    losses: Mapping[str, float],
+def root_rows(
+    losses: Sequence[Mapping[str, float]],
     extra: tuple[str, ...],
-    batch: Mapping[str, Any] | None,
+    measured: Sequence[int],
+    batch: Mapping[str, Array] | None,
     width: int,
-) -> dict[str, Any]:
-    """A row of :func:`root_table` without its clock; NaN for what was not measured."""
-    row: dict[str, Any] = {n: losses.get(n, np.nan) for n in (*LOSSES, *extra)}
+) -> dict[str, Array]:
+    """Rows of :func:`root_table` without their clocks; NaN for what was not measured.
+
+    Args:
+        losses: Of each row; empty where they were not due.
+        extra: As for the table.
+        measured: Numbers of the rows that ``batch`` is about.
+        batch: Metrics of the whole.
+        width: As for the table.
+    """
+    names = (*LOSSES, *extra)
+    rows = {name: np.array([row.get(name, np.nan) for row in losses]) for name in names}
     if width:
-        row |= {f"gop_{name}": batch[name] if batch else np.nan for name in LEGACY}
-        row["eigenvalues_top_k"] = batch["eigenvalues_top_k"] if batch else np.full(width, np.nan)
-    return row
+        wanted = {f"gop_{name}": name for name in LEGACY}
+        wanted["eigenvalues_top_k"] = "eigenvalues_top_k"
+        for column, name in wanted.items():
+            shape = (width,) if column == name else ()
+            rows[column] = np.full((len(losses), *shape), np.nan)
+            if batch is not None:
+                rows[column][measured] = batch[name]
+    return rows
 
 
 def padded(values: Array, width: int) -> Array:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from grokscope.gradients.layout import GradientLayout
 from grokscope.measures.spectra import spectrum_metrics
@@ -95,40 +97,58 @@ def weight_gop(gradient: Tensor) -> GOP:
         The o x o matrix in factor form.
     """
     matrix = gradient.reshape(gradient.shape[0], -1)
-    return GOP(weight_eigenvalues(matrix), matrix.shape[0], matrix.T)
+    return GOP(weight_eigenvalues([matrix])[0], matrix.shape[0], matrix.T)
 
 
-def weight_eigenvalues(matrix: Tensor) -> NDArray[np.float64]:
-    """Squared singular values (min(o, i),) of an (o, i) matrix, descending, in float64.
+def weight_eigenvalues(matrices: Sequence[Tensor]) -> list[NDArray[np.float64]]:
+    """Squared singular values (min(o, i),) of each (o, i) matrix, descending, in float64.
 
-    From the smaller Gram matrix: absolute error about eps times the largest.
+    From the smaller Gram matrix: absolute error about eps times the largest. Matrices of the
+    same size are decomposed together, which halves the time for some hundred rows.
     """
-    return _eigenvalues(_gram(matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T))
+    grams = [_gram(m if m.shape[0] <= m.shape[1] else m.T) for m in matrices]
+    sizes = np.array([len(gram) for gram in grams])
+    found: list[NDArray[np.float64]] = [np.empty(0)] * len(grams)
+    for size in np.unique(sizes):
+        chosen = np.flatnonzero(sizes == size)
+        spectra = _eigenvalues(torch.stack([grams[i] for i in chosen]))
+        for i, values in zip(chosen, spectra, strict=True):
+            found[i] = values
+    return found
 
 
-def batch_spectra(
-    rows: Tensor, layout: GradientLayout
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Spectra of the ``batch`` GOP, whole and by layer (its diagonal blocks).
-
-    The Gram matrix of the whole is the sum of those of the layers.
+def slot_grams(rows: Tensor, layout: GradientLayout) -> Tensor:
+    """Gram matrix of the ``batch`` GOP by parameter: (slots, b, b) float64, on the CPU.
 
     Args:
-        rows: (b, m) gradients of the mini-batches of a pass.
-        layout: Says which of the m parameters make a layer.
-
-    Returns:
-        Eigenvalues (b,) of the whole, and (layers, b); NaN where a gradient is not finite.
+        rows: (b, m) gradients of the mini-batches of one pass.
+        layout: The m parameters.
     """
     blocks = rows.double().split([slot.size for slot in layout.slots], dim=1)
     if len(rows) == 1:
-        grams = torch.stack([torch.dot(block[0], block[0]) for block in blocks])[:, None, None]
-    else:
-        grams = torch.stack([_gram(block) for block in blocks]) / len(rows)
-    owner = torch.tensor(layout.owners)
-    shape = (len(layout.layers), *grams.shape[1:])
-    by_layer = torch.zeros(shape, dtype=torch.float64).index_add_(0, owner, grams.cpu())
-    return _eigenvalues(by_layer.sum(0)), _eigenvalues(by_layer)
+        squares = torch.stack([torch.dot(block[0], block[0]) for block in blocks])
+        return squares.cpu()[:, None, None]
+    return torch.stack([_gram(block) for block in blocks]).cpu() / len(rows)
+
+
+def batch_spectra(grams: Sequence[Tensor], layout: GradientLayout) -> NDArray[np.float64]:
+    """Spectra of the ``batch`` GOP of several passes: the whole, then its layers.
+
+    The layers are the diagonal blocks; the Gram matrix of the whole is the sum of theirs.
+
+    Args:
+        grams: For each of n passes its :func:`slot_grams`.
+        layout: Says which parameters make a layer.
+
+    Returns:
+        Eigenvalues (n, 1 + layers, b) with b of the longest pass, zeros where a pass has
+        fewer; NaN where a gradient is not finite.
+    """
+    b = max(gram.shape[-1] for gram in grams)
+    slots = torch.stack([functional.pad(g, 2 * (0, b - g.shape[-1])) for g in grams])
+    layers = torch.zeros(len(grams), len(layout.layers), b, b, dtype=torch.float64)
+    layers.index_add_(1, torch.tensor(layout.owners), slots)
+    return _eigenvalues(torch.cat([layers.sum(1, keepdim=True), layers], dim=1))
 
 
 def subspace_overlap(
@@ -165,13 +185,17 @@ def _gram(rows: Tensor) -> Tensor:
 
 
 def _eigenvalues(gram: Tensor) -> NDArray[np.float64]:
-    """Descending eigenvalues (..., b) of a stack of Gram matrices; NaN where one is not finite."""
+    """Descending eigenvalues (..., b) of a stack of Gram matrices; NaN where one is not finite.
+
+    The diagonal of a Gram matrix tells: it bounds the other entries.
+    """
     if gram.shape[-1] == 1:
         return gram[..., 0].cpu().numpy()
-    finite = torch.isfinite(gram).all(-1).all(-1)
-    safe = torch.where(finite[..., None, None], gram, 0.0)
+    finite = torch.isfinite(gram.diagonal(dim1=-2, dim2=-1)).all(-1)
+    complete = bool(finite.all())
+    safe = gram if complete else torch.where(finite[..., None, None], gram, 0.0)
     values = torch.linalg.eigvalsh(safe).flip(-1).clamp_min(0.0)
-    return torch.where(finite[..., None], values, torch.nan).cpu().numpy()
+    return (values if complete else torch.where(finite[..., None], values, NAN)).cpu().numpy()
 
 
 def _eigenvectors(rows: Tensor, k: int, rank_threshold: float = 1e-12) -> Tensor:

@@ -53,9 +53,17 @@ class RunWriter:
 
     def append(self, file: str, table: str, row: Mapping[str, Any]) -> None:
         """Add one row; see :meth:`grokscope.store.writer.LiveFile.append`."""
-        if self._files[file].full(table):
-            self._grow(file)
+        self._make_room(file, table, 1)
         self._files[file].append(table, row)
+
+    def extend(self, file: str, table: str, rows: Mapping[str, Any]) -> None:
+        """Add rows; see :meth:`grokscope.store.writer.LiveFile.extend`."""
+        self._make_room(file, table, len(rows["epoch"]))
+        self._files[file].extend(table, rows)
+
+    def _make_room(self, file: str, table: str, count: int) -> None:
+        while self._files[file].room(table) < count:
+            self._grow(file)
 
     def _grow(self, file: str) -> None:
         """The same rows with room for as many again; what was stated has proved too low."""

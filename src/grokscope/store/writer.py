@@ -72,14 +72,14 @@ class LiveFile:
         with full_disk_named(self.path):
             writer.append(row)
 
-    def extend(self, table: str, rows: Mapping[str, np.ndarray]) -> None:
+    def extend(self, table: str, rows: Mapping[str, Any]) -> None:
         """Write many rows at once: column name -> (rows, ...). Errors as for :meth:`append`."""
         with full_disk_named(self.path):
             self._tables[table].extend(rows)
 
-    def full(self, table: str) -> bool:
-        """Whether a table has no room for another row."""
-        return self._tables[table].full
+    def room(self, table: str) -> int:
+        """Rows that a table still has room for."""
+        return self._tables[table].room
 
     def close(self) -> None:
         """Close the file; the rows are already there."""
@@ -102,11 +102,11 @@ class _TableWriter:
         ]
 
     @property
-    def full(self) -> bool:
-        return self.rows >= self._capacity
+    def room(self) -> int:
+        return self._capacity - self.rows
 
     def _check_room(self, count: int) -> None:
-        if self.rows + count > self._capacity:
+        if count > self.room:
             raise IndexError(f"table '{self._path}' has room for {self._capacity} rows only.")
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -119,7 +119,7 @@ class _TableWriter:
             _write(self._fd, data, offset)
         self._count(self.rows + 1)
 
-    def extend(self, rows: Mapping[str, np.ndarray]) -> None:
+    def extend(self, rows: Mapping[str, Any]) -> None:
         count = len(rows["epoch"])
         self._check_room(count)
         for name, _, size, offset in self._columns:
