@@ -82,9 +82,9 @@ def elementwise(
 def linear(call: Call) -> list[Site] | None:
     """``x @ W.T + b``."""
     x, weight, bias = call.arguments("input", "weight", "bias")
-    lead = ascii_letters[2 : x.dim() + 1]
-    weights = contraction(call, x, weight, (lead + "a", "ba", lead + "b"))
-    return _with_bias(call, weight, weights, bias, (call.out.dim() - 1,))
+    lead, o = ascii_letters[2 : x.dim() + 1], "b" if weight.dim() == 2 else ""
+    weights = contraction(call, x, weight, (lead + "a", o + "a", lead + o))
+    return _with_bias(call, weight, weights, bias, (call.out.dim() - 1,) if o else ())
 
 
 def einsum(call: Call) -> list[Site] | None:

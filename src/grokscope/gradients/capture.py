@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from grokscope.gradients.factors import Factors
 from grokscope.gradients.forms import Form, Rows, combined, compact
+from grokscope.gradients.mixing import close, mixer
 from grokscope.gradients.network import Inputs, Loss, Network, Samples, renormalises, samples_of
 from grokscope.gradients.per_sample import gradients, per_sample_gradients
-from grokscope.gradients.sites import SampleDim, in_other_order
-from grokscope.gradients.trace import ShapeLog, Shapes, Tracer, Use, sample_dims, tensors
+from grokscope.gradients.sites import in_other_order
+from grokscope.gradients.trace import ShapeLog, Shapes, Tracer, Use, sample_dims
 from grokscope.validation import require_int
 
 CHECKED, ALONE = 24, 3
@@ -108,7 +109,7 @@ class Captured:
         self.rows_a_sample = 1
         self.unstructured: set[int] = set()
         self._minor: set[int] = set()
-        self._copy = False
+        self._copy = self._random = False
         shapes = [self._shapes(n) for n in (2, 3)]
         self._dims = sample_dims(*shapes)
         sizes = [sum(prod(shape) for call in log for shape in call) for log in shapes]
@@ -121,12 +122,13 @@ class Captured:
         return len(self.samples)
 
     @cached_property
-    def chunk_size(self) -> int:
-        """Samples a pass, so that activations take half of the memory."""
+    def slices(self) -> list[slice]:
+        """The samples of each pass, so that activations take half of the memory."""
         written_out = sum(self.network.parameters[i].numel() for i in self.unstructured)
         numbers = self._numbers_a_sample + 2 * written_out * len(self.heads)
         item = self.network.parameters[0].element_size()
-        return min(len(self), max(1, self.max_bytes // 2 // (item * numbers)))
+        step = max(1, self.max_bytes // 2 // (item * numbers))
+        return [slice(k, min(k + step, len(self))) for k in range(0, len(self), step)]
 
     def forms(self, rows: slice) -> list[Form | None]:
         """For each parameter the gradients of some samples; None where there is none at all.
@@ -140,6 +142,8 @@ class Captured:
                 "max_bytes and would have to be computed again."
             )
         with self.network.evaluated():
+            if self._random:  # other numbers for each chunk, the same whenever it is made again
+                torch.manual_seed(torch.initial_seed() + 1 + rows.start)
             heads = zip(*self._forms(self.samples.take(rows)), strict=True)
             return [self._joined(forms) for forms in heads]
 
@@ -192,17 +196,26 @@ class Captured:
         truth = gradients((total * weights[0]).sum(), network.parameters)
         scale = torch.stack([torch.linalg.vector_norm(g) for g in truth]).norm()
         wrong = set()
-        for p, (form, true) in enumerate(zip(forms, truth, strict=True)):
-            sums = true.new_zeros(1, true.numel()) if form is None else form.weighted(weights)
-            if p not in self.unstructured and not close(
-                sums[0], true.flatten(), scale, network.eps
-            ):
+        for p in set(range(len(truth))) - self.unstructured:
+            form, true = forms[p], truth[p].flatten()
+            found = torch.zeros_like(true) if form is None else form.weighted(weights)[0]
+            if not close(found, true, scale, network.eps):
                 wrong.add(p)
         return wrong
 
     def _write_out(self, forms: list[Form | None], samples: Samples, head: Tensor) -> None:
-        """Put the gradients of the unstructured parameters into their places."""
+        """Put the gradients of the unstructured parameters into their places.
+
+        Raises:
+            ValueError: Where outputs are random: they would be those of other random numbers.
+        """
         if wanted := sorted(self.unstructured):
+            if self._random:
+                name = self.network.layout.slots[wanted[0]].name
+                raise ValueError(
+                    f"mode must be 'eval' for a net with dropout whose parameter '{name}' is used "
+                    f"in a way without a known form, got {self.network.mode!r}."
+                )
             budget = self.max_bytes // 4
             rows = per_sample_gradients(self.network, samples, head, wanted, budget)
             for i, values in zip(wanted, rows, strict=True):
@@ -248,8 +261,9 @@ class Captured:
             values, again = network(few), network(few)
             if not (values.requires_grad and values.is_floating_point()):
                 raise ValueError("loss must depend on the net's trainable parameters.")
-            if not torch.equal(values, again):
-                return  # dropout
+            self._random = not torch.equal(values.nan_to_num(), again.nan_to_num())  # dropout
+            if self._random:
+                return
             alone = [few.take(slice(k, k + 1)) for k in range(min(ALONE, len(few)))]
             single = torch.cat([network(sample) for sample in alone])
             if not close(single, values[: len(single)], values, network.eps):
@@ -269,61 +283,3 @@ def structured_forms(uses: Sequence[Use], total: Tensor, count: int) -> list[For
             delta = total.new_zeros(use.shape) if delta is None else delta
             forms[use.parameter].append(use.site.form(delta))
     return [combined(several) if several else None for several in forms]
-
-
-def mixer(network: Network, samples: Samples, alone: Sequence[Samples]) -> str:
-    """The first module whose output for a sample depends on the others, in words."""
-    among = _outputs(network, samples)
-    for k, sample in enumerate(alone):
-        for name, single in _outputs(network, sample).items():
-            parts = _parts(among.get(name, single), single, k, len(samples))
-            if parts and not any(close(single, part, part, network.eps) for part in parts):
-                kind = type(network.module.get_submodule(name)).__name__
-                return f"'{name}' ({kind}) mixes them"
-    return "its outputs for a sample depend on the others"
-
-
-def _outputs(network: Network, samples: Samples) -> dict[str, Tensor]:
-    """Module -> the first tensor that it returns, in the order in which modules end."""
-    found: dict[str, Tensor] = {}
-
-    def keeper(name: str) -> Callable[[nn.Module, object, object], None]:
-        def hook(_module: nn.Module, _inputs: object, outputs: object) -> None:
-            first = next(iter(tensors(outputs)), None)
-            if first is not None and first.is_floating_point():
-                found.setdefault(name, first.detach().clone())
-
-        return hook
-
-    hooks = [
-        part.register_forward_hook(keeper(name))
-        for name, part in network.module.named_modules()
-        if name
-    ]
-    try:
-        network(samples)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def _parts(among: Tensor, single: Tensor, k: int, n: int) -> list[Tensor]:
-    """What may be sample k of n in an output: its dimension is the one that grows with n."""
-    shapes = zip(among.shape, single.shape, strict=False)
-    grown = [d for d, (several, one) in enumerate(shapes) if several == n * one]
-    if among.dim() != single.dim() or len(grown) != 1 or n == 1:
-        return []
-    dim, fold = grown[0], single.shape[grown[0]]
-    orders = (SampleDim(dim, fold), SampleDim(dim, fold, minor=True))
-    return [order.front(among)[k].reshape(single.shape) for order in orders]
-
-
-def close(a: Tensor, b: Tensor, scale: Tensor, eps: float) -> bool:
-    """Equal up to rounding: relative to its own norm, or tiny beside that of ``scale``."""
-    if a.shape != b.shape:
-        return False
-    eps = eps**0.5
-    difference, size = torch.linalg.vector_norm(a - b), torch.linalg.vector_norm(b)
-    limit = 3 * eps * size + 0.03 * eps * torch.linalg.vector_norm(scale)
-    return not bool(difference > limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ Forms = list[Form | None]
 Pair = tuple[Form, Form]
 
 
+@runtime_checkable
 class Source(Protocol):
     """What makes the factors of some samples at a time (:mod:`grokscope.gradients.capture`).
 
@@ -26,6 +27,7 @@ class Source(Protocol):
         unstructured: Numbers of the parameters whose gradients are written out.
         max_bytes: Memory for activations and factors.
         rows_a_sample: Rows of A that a sample has.
+        slices: The samples of each chunk, in order.
     """
 
     network: Network
@@ -33,10 +35,8 @@ class Source(Protocol):
     max_bytes: int
     rows_a_sample: int
 
-    def __len__(self) -> int: ...
-
     @property
-    def chunk_size(self) -> int: ...  # noqa: D102
+    def slices(self) -> list[slice]: ...  # noqa: D102
 
     def forms(self, rows: slice) -> Forms: ...  # noqa: D102
 
@@ -55,13 +55,11 @@ class Factors:
     """
 
     def __init__(self, source: Source) -> None:
-        self._source, self.layout = source, source.network.layout
+        self.source, self.layout = source, source.network.layout
         self.layers = self.layout.layers
-        self.n_samples = len(source) * source.rows_a_sample
         self._device = source.network.parameters[0].device
-        step = source.chunk_size
-        starts = range(0, len(source), step)
-        self._slices = [slice(start, min(start + step, len(source))) for start in starts]
+        self._slices = source.slices
+        self.n_samples = self._slices[-1].stop * source.rows_a_sample
         self._kept: dict[int, Forms] = {0: source.forms(self._slices[0])}
         taken = sum(form.n_bytes for form in self._kept[0] if form is not None)
         self.resident = taken * len(self._slices) <= source.max_bytes // 2
@@ -70,7 +68,13 @@ class Factors:
             for p, slot in enumerate(self.layout.slots)
         }
 
-    def gram(self, layer: str | None = None, *, centered: bool = False) -> Tensor:
+    def gram(
+        self,
+        layer: str | None = None,
+        *,
+        centered: bool = False,
+        products: torch.dtype = torch.float64,
+    ) -> Tensor:
         r"""K = A Aᵀ (n, n), not divided by n; of one layer's columns, or of all.
 
         .. math:: K_{ij} = \sum_{ts} (\delta_{it} \cdot \delta_{js}) (x_{it} \cdot x_{js})
@@ -82,17 +86,21 @@ class Factors:
         Args:
             layer: One of :attr:`layers`; None for the whole.
             centered: Of the rows less their mean: the spectrum of the covariance.
+            products: Precision of the matrix products; sums over positions and parameters are
+                float64. float32 is faster and has an error of about 1e-7 of the largest
+                eigenvalue; smaller eigenvalues are noise then.
         """
-        wanted, numbers = self._parameters(layer), self._source.max_bytes // 32
+        wanted, settings = self._parameters(layer), (self.source.max_bytes // 32, products)
         gram = torch.zeros(
             self.n_samples, self.n_samples, dtype=torch.float64, device=self._device
         )
         for k in range(len(self._slices)):
+            chunk = self._chunk(k)
             for other in range(k, len(self._slices)):
-                pairs = [self._chunk(k), self._chunk(other)]
-                forms = [(pairs[0][p], pairs[1][p]) for p in wanted]
+                column = chunk if other == k else self._chunk(other)
+                forms = [(chunk[p], column[p]) for p in wanted]
                 both = [(a, b) for a, b in forms if a is not None and b is not None]
-                _add_chunks(gram[self._rows(k), self._rows(other)], both, k == other, numbers)
+                _add_chunks(gram[self._rows(k), self._rows(other)], both, k == other, *settings)
         _mirror(gram)
         return _centered(gram) if centered else gram
 
@@ -175,18 +183,22 @@ class Factors:
 
     def _rows(self, k: int) -> slice:
         """The rows of A that a chunk makes."""
-        each, part = self._source.rows_a_sample, self._slices[k]
+        each, part = self.source.rows_a_sample, self._slices[k]
         return slice(part.start * each, part.stop * each)
 
     def _present(self, k: int, layer: str | None) -> Iterator[Form]:
         chunk = self._chunk(k)
         return (form for p in self._parameters(layer) if (form := chunk[p]) is not None)
 
+    def chunks(self) -> Iterator[Forms]:
+        """For each chunk of samples the forms of all parameters."""
+        return (self._chunk(k) for k in range(len(self._slices)))
+
     def _chunk(self, k: int) -> Forms:
         if k not in self._kept:
-            if not self.resident:  # two at a time: a row and a column of blocks
-                self._kept = dict(list(self._kept.items())[-1:])
-            self._kept[k] = self._source.forms(self._slices[k])
+            if not self.resident:
+                self._kept.clear()
+            self._kept[k] = self.source.forms(self._slices[k])
         return self._kept[k]
 
 
@@ -194,16 +206,18 @@ def _name(form: Form | None) -> str:
     return "none" if form is None else form.name
 
 
-def _add_chunks(gram: Tensor, pairs: list[Pair], same: bool, numbers: int) -> None:
+def _add_chunks(
+    gram: Tensor, pairs: list[Pair], same: bool, numbers: int, products: torch.dtype
+) -> None:
     """Add the products of two chunks; of the same chunk, only blocks on and above the diagonal."""
     tokens = [pair for pair in pairs if isinstance(pair[0], Token) and isinstance(pair[1], Token)]
     others = [pair for pair in pairs if not any(pair is t for t in tokens)]
     for a, b in tokens:
-        add_gram(gram, a, b, numbers)
+        add_gram(gram, a, b, numbers, products)
     for rows in _blocks(gram.shape[0]):
         for columns in _blocks(gram.shape[1], rows.start if same else 0):
             for a, b in others:
-                add_gram(gram[rows, columns], a.take(rows), b.take(columns), numbers)
+                add_gram(gram[rows, columns], a.take(rows), b.take(columns), numbers, products)
 
 
 def _blocks(n: int, start: int = 0) -> Iterator[slice]:

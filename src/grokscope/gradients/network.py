@@ -55,7 +55,7 @@ class Network:
 
     def __init__(self, module: nn.Module, values: Values, mode: str = "eval") -> None:
         require_choice("mode", mode, MODES)
-        self.module: nn.Module = getattr(module, "_orig_mod", module)  # not the compiled one
+        self.module = _plain(module)
         self.values, self.mode = values, mode
         self.layout: GradientLayout = gradient_layout(self.module.named_parameters())
         named = [(n, p) for n, p in self.module.named_parameters() if p.requires_grad]
@@ -92,6 +92,16 @@ class Network:
                 module.training = training
             for each in saved:
                 each.restore()
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """The module inside the wrappers of ``torch.compile`` and of distributed training."""
+    while isinstance(inner := getattr(module, "_orig_mod", None), nn.Module) or (
+        isinstance(module, nn.parallel.DistributedDataParallel)
+        and isinstance(inner := module.module, nn.Module)
+    ):
+        module = inner
+    return module
 
 
 def samples_of(inputs: Inputs, targets: Tensor | None) -> Samples:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from grokscope.gradients.forms import Form, Outer, Rows, Token
 
 
-def add_gram(out: Tensor, a: Form, b: Form, numbers: int) -> None:
+def add_gram(out: Tensor, a: Form, b: Form, numbers: int, products: torch.dtype) -> None:
     """Add the inner products of two sets of samples, (n_a, n_b) float64, in place.
 
-    Chooses by operation count between products of the factors and of the gradients themselves,
-    of which no more than ``numbers`` entries are written out at a time.
+    Chooses by operation count between products of the factors and of the gradients themselves.
+
+    Args:
+        out: (n_a, n_b).
+        a: Gradients of one parameter, of n_a samples.
+        b: Of n_b samples.
+        numbers: Entries of gradients that are written out at a time, at most.
+        products: Precision of the matrix products.
     """
     if isinstance(a, Token) and isinstance(b, Token):
-        _add_tokens(out, a, b)
+        _add_tokens(out, a, b, products)
     elif isinstance(a, Outer) and isinstance(b, Outer):
         if factors_pay(a, b):
-            _add_factors(out, a, b)
+            _add_factors(out, a, b, products)
         else:
-            _add_parts(out, a, b, numbers)
+            _add_parts(out, a, b, numbers, products)
     elif isinstance(a, Rows) and isinstance(b, Rows):
-        out.addmm_(a.values.double(), b.values.double().T)
+        _add_product(out, a.values.to(products), b.values.to(products))
     else:
-        out.addmm_(a.rows(), b.rows().T)
+        _add_product(out, a.rows().to(products), b.rows().to(products))
 
 
 def factors_pay(a: Outer, b: Outer) -> bool:
@@ -34,35 +41,47 @@ def factors_pay(a: Outer, b: Outer) -> bool:
     return a.left.shape[2] * b.left.shape[2] * (o + i) <= o * i
 
 
-def _add_factors(out: Tensor, a: Outer, b: Outer) -> None:
+def _add_product(out: Tensor, x: Tensor, y: Tensor) -> None:
+    if x.dtype == out.dtype:
+        out.addmm_(x, y.T)
+    else:
+        out.add_(x @ y.T)
+
+
+def _add_factors(out: Tensor, a: Outer, b: Outer, products: torch.dtype) -> None:
     r""":math:`\sum_{ts} (\delta_{it} \cdot \delta_{js}) (x_{it} \cdot x_{js})`."""
-    a_left, a_right = a.left.double(), a.right.double()
-    b_left, b_right = b.left.double(), b.right.double()
+    a_left, a_right = a.left.to(products), a.right.to(products)
+    b_left, b_right = b.left.to(products), b.right.to(products)
     for g in range(a_left.shape[1]):
         for t in range(a_left.shape[2]):
             for s in range(b_left.shape[2]):
                 deltas = a_left[:, g, t] @ b_left[:, g, s].T
-                out.addcmul_(deltas, a_right[:, g, t] @ b_right[:, g, s].T)
+                inputs = a_right[:, g, t] @ b_right[:, g, s].T
+                if products == out.dtype:
+                    out.addcmul_(deltas, inputs)
+                else:
+                    out.add_(deltas.mul_(inputs))
 
 
-def _add_parts(out: Tensor, a: Outer, b: Outer, numbers: int) -> None:
+def _add_parts(out: Tensor, a: Outer, b: Outer, numbers: int, products: torch.dtype) -> None:
     """Write the gradients out, some rows of the parameter at a time, and multiply."""
     (_, g, _, o), i = a.left.shape, a.right.shape[-1]
     step = max(1, numbers // (g * i * max(len(a), len(b), 1)))
     for start in range(0, o, step):
         part = slice(start, start + step)
         x, y = (replace(form, left=form.left[..., part]).entries() for form in (a, b))
-        out.addmm_(x, y.T)
+        _add_product(out, x.to(products), y.to(products))
 
 
-def _add_tokens(out: Tensor, a: Token, b: Token) -> None:
+def _add_tokens(out: Tensor, a: Token, b: Token, products: torch.dtype) -> None:
     """Samples that share a token: one product for each token that both sets have."""
     theirs = _by_token(b)
     for token, (rows, x) in _by_token(a).items():
         if token in theirs:
             columns, y = theirs[token]
+            x, y = x.to(products), y.to(products)
             if len(rows) == len(out) and len(columns) == out.shape[1]:
-                out.addmm_(x, y.T)
+                _add_product(out, x, y)
             else:
                 out[rows[:, None], columns] += x @ y.T
 
