@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all lint types bench clean
+.PHONY: help install train test test-all lint types bench oracle clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,7 +35,11 @@ types: $(INSTALLED)  ## Check types
 bench: $(INSTALLED)  ## Run the benchmarks and write docs/benchmarks.md (half an hour, quiet machine)
 	$(BIN)/python scripts/benchmark/loop.py
 	$(BIN)/python scripts/benchmark/gop_batch.py
+	$(BIN)/python scripts/benchmark/gop_sample.py
+
+oracle: $(INSTALLED)  ## Compare spectra with curvlinops (makes .bench-venv, which bench uses too)
+	OMP_NUM_THREADS=1 $$($(BIN)/python scripts/benchmark/peers/environment.py) -m pytest -m oracle tests/gradients/test_oracle.py
 
 clean:  ## Remove the environment and caches; runs in logs/ stay
-	rm -rf .venv build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .bench-venv build *.egg-info src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What gop_sample.py compares, and the environment in which the comparison runs."""
