@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from math import prod
 from operator import itemgetter
@@ -142,64 +141,75 @@ class Captured:
                 "max_bytes and would have to be computed again."
             )
         with self.network.evaluated():
-            if self._random:  # other numbers for each chunk, the same whenever it is made again
-                torch.manual_seed(torch.initial_seed() + 1 + rows.start)
-            heads = zip(*self._forms(self.samples.take(rows)), strict=True)
+            heads = zip(*self._forms(self.samples.take(rows), rows.start), strict=True)
             return [self._joined(forms) for forms in heads]
 
     def _joined(self, forms: Sequence[Form | None]) -> Form | None:
         found = [form for form in forms if form is not None]
         return compact(self.join(found)) if found else None
 
-    def _forms(self, samples: Samples) -> list[list[Form | None]]:
+    def _forms(self, samples: Samples, seed: int) -> list[list[Form | None]]:
         """For each head, for each parameter."""
-        network = self.network
-        tracer = Tracer(network.parameters, self._dims, len(samples), self._copy)
+        if self._random:  # other numbers for each chunk, the same whenever it is made again
+            torch.manual_seed(torch.initial_seed() + 1 + seed)
+        tracer = Tracer(self.network.parameters, self._dims, len(samples), self._copy)
         with tracer:
-            outputs = network.module(*samples.inputs)
-        values = network.values(outputs, samples.targets)
+            outputs = self.network.module(*samples.inputs)
+        values = self.network.values(outputs, samples.targets)
         self.unstructured |= tracer.unstructured()
         finite = torch.isfinite(values).all(1)
         if finite.any() and not finite.all():  # others can't be verified
-            self._forms(samples.take(finite.nonzero()[:, 0].tolist()))
+            self._forms(samples.take(finite.nonzero()[:, 0].tolist()), seed)
         found = []
         for head in self.heads:
-            total, forms = values @ head, self._structured(tracer.uses, values @ head)
-            wrong = self._wrong(forms, total)
+            forms, wrong = self._verified(tracer.uses, values @ head)
             if wrong and not self._copy:
                 self._copy = True
-                return self._forms(samples)
-            if wrong:
-                self._minor |= wrong
-                forms = self._structured(tracer.uses, total)
-                wrong = self._wrong(forms, total)
-                self._minor -= wrong
+                return self._forms(samples, seed)
             self.unstructured |= wrong
             self._write_out(forms, samples, head)
             found.append(forms)
         return found
 
-    def _structured(self, uses: Sequence[Use], total: Tensor) -> list[Form | None]:
-        """The factors of the parameters whose uses have a form; None for others."""
-        chosen = [
-            replace(use, site=in_other_order(use.site)) if use.parameter in self._minor else use
-            for use in uses
-            if use.parameter not in self.unstructured
-        ]
-        return structured_forms(chosen, total.sum(), len(self.network.parameters))
+    def _verified(self, uses: Sequence[Use], values: Tensor) -> tuple[list[Form | None], set[int]]:
+        """The forms of all parameters, and the numbers of those that are not right.
 
-    def _wrong(self, forms: Sequence[Form | None], total: Tensor) -> set[int]:
-        """Parameters whose forms do not add up, with random weights, to what autograd gives."""
+        With random weights of the samples, they must add up to the gradient of the weighted sum
+        of the values: a gradient in the row of another sample does not pass.
+        """
         generator = torch.Generator().manual_seed(0)
-        weights = torch.rand(1, len(total), generator=generator, dtype=torch.float64) + 0.5
-        weights, network = weights.to(total.device), self.network
-        truth = gradients((total * weights[0]).sum(), network.parameters)
+        weights = torch.rand(len(values), generator=generator, dtype=torch.float64) + 0.5
+        weights = weights.to(values)
+        known = [use for use in uses if use.parameter not in self.unstructured]
+        deltas = pulled_back(known, values.sum())
+        truth = gradients((values * weights).sum(), self.network.parameters)
+        forms = self._assembled(known, deltas)
+        wrong = self._wrong(forms, truth, weights)
+        if wrong:
+            self._minor |= wrong
+            forms = self._assembled(known, deltas)
+            wrong = self._wrong(forms, truth, weights)
+            self._minor -= wrong
+        return forms, wrong
+
+    def _assembled(self, uses: Sequence[Use], deltas: Sequence[Tensor]) -> list[Form | None]:
+        """For each parameter the form of all its uses."""
+        forms: list[list[Form]] = [[] for _ in self.network.parameters]
+        for use, delta in zip(uses, deltas, strict=True):
+            site = in_other_order(use.site) if use.parameter in self._minor else use.site
+            forms[use.parameter].append(site.form(delta))
+        return [combined(several).live() if several else None for several in forms]
+
+    def _wrong(
+        self, forms: Sequence[Form | None], truth: Sequence[Tensor], weights: Tensor
+    ) -> set[int]:
+        """Parameters whose forms, weighted, do not add up to their gradient."""
         scale = torch.stack([torch.linalg.vector_norm(g) for g in truth]).norm()
         wrong = set()
         for p in set(range(len(truth))) - self.unstructured:
             form, true = forms[p], truth[p].flatten()
-            found = torch.zeros_like(true) if form is None else form.weighted(weights)[0]
-            if not close(found, true, scale, network.eps):
+            found = torch.zeros_like(true) if form is None else form.weighted_sum(weights)
+            if not close(found, true, scale, self.network.eps):
                 wrong.add(p)
         return wrong
 
@@ -236,10 +246,6 @@ class Captured:
             )
         return log.shapes
 
-    def _ordered(self, use: Use) -> Use:
-        other = use.parameter in self._minor
-        return replace(use, site=in_other_order(use.site)) if other else use
-
     def _version(self) -> list[int]:
         """Counters that every change of a weight or a sample in place raises."""
         parts = self.network.module.modules()
@@ -271,15 +277,12 @@ class Captured:
                 raise ValueError(f"net must treat samples separately, but {culprit}.")
 
 
-def structured_forms(uses: Sequence[Use], total: Tensor, count: int) -> list[Form | None]:
-    """The factors of ``count`` parameters from the gradients of ``total`` where they are used."""
+def pulled_back(uses: Sequence[Use], total: Tensor) -> list[Tensor]:
+    """Gradients of one number at the results of all uses; zeros where it does not depend."""
     edges = list(dict.fromkeys(use.edge for use in uses))
-    forms: list[list[Form]] = [[] for _ in range(count)]
-    if edges and total.requires_grad:
-        found = torch.autograd.grad(total, edges, retain_graph=True, allow_unused=True)
-        deltas = dict(zip(edges, found, strict=True))
-        for use in uses:
-            delta = deltas[use.edge]
-            delta = total.new_zeros(use.shape) if delta is None else delta
-            forms[use.parameter].append(use.site.form(delta))
-    return [combined(several) if several else None for several in forms]
+    if not edges or not total.requires_grad:
+        return [total.new_zeros(use.shape) for use in uses]
+    found = torch.autograd.grad(total, edges, retain_graph=True, allow_unused=True)
+    at = dict(zip(edges, found, strict=True))
+    deltas = [(use, at[use.edge]) for use in uses]
+    return [total.new_zeros(use.shape) if delta is None else delta for use, delta in deltas]

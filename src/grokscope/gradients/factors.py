@@ -12,7 +12,7 @@ from grokscope.gradients.forms import Form, Token
 from grokscope.gradients.network import Network
 from grokscope.gradients.products import add_gram
 
-BLOCK = 512
+BLOCK = 256
 DENSE_LIMIT = 2**30
 Forms = list[Form | None]
 Pair = tuple[Form, Form]

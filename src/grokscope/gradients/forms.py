@@ -66,6 +66,12 @@ class Outer:
         left, right = self.left.double(), self.right.double()
         return ((left @ left.mT) * (right @ right.mT)).sum((1, 2, 3))
 
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """(n,) @ A: (size,), in the precision of the factors."""
+        left = self.left * weights.to(self.left)[:, None, None, None]
+        left, right = (x.transpose(0, 1).flatten(1, 2) for x in (left, self.right))
+        return _place((left.mT @ right).reshape(1, -1), self.index, self.size)[0]
+
     def weighted(self, u: Tensor) -> Tensor:
         """(k, n) @ A: (k, size)."""
         right = self.right.double().transpose(0, 1).flatten(1, 2)
@@ -143,6 +149,13 @@ class Token:
         same = self.token[:, :, None] == self.token[:, None, :]
         return ((delta @ delta.mT) * same).sum((1, 2))
 
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """(n,) @ A: (size,), in the precision of the factors."""
+        delta = self.delta * weights.to(self.delta)[:, None, None]
+        table = delta.new_zeros(self.vocabulary, delta.shape[-1])
+        table.index_add_(0, self.token.flatten(), delta.flatten(0, 1))
+        return _place(table.view(1, -1), self.index, self.size)[0]
+
     def weighted(self, u: Tensor) -> Tensor:
         """(k, n) @ A: (k, size)."""
         sums = []
@@ -195,6 +208,11 @@ class Rows:
     def square_norms(self) -> Tensor:
         """(n,) squared norms of the rows."""
         return self.values.double().square().sum(1)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """(n,) @ A: (size,), in the precision of the factors."""
+        total = weights.to(self.values)[None] @ self.values
+        return _place(total, self.index, self.size)[0]
 
     def weighted(self, u: Tensor) -> Tensor:
         """(k, n) @ A: (k, size)."""
