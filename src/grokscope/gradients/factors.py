@@ -10,12 +10,11 @@ from torch import Tensor
 
 from grokscope.gradients.forms import Form, Token
 from grokscope.gradients.network import Network
-from grokscope.gradients.products import add_gram
+from grokscope.gradients.products import Pair, add_gram, with_shared_inputs
 
 BLOCK = 256
 DENSE_LIMIT = 2**30
 Forms = list[Form | None]
-Pair = tuple[Form, Form]
 
 
 @runtime_checkable
@@ -86,8 +85,8 @@ class Factors:
         Args:
             layer: One of :attr:`layers`; None for the whole.
             centered: Of the rows less their mean: the spectrum of the covariance.
-            products: Precision of the matrix products; sums over positions and parameters are
-                float64. float32 is faster and has an error of about 1e-7 of the largest
+            products: Precision of the matrix products and of sums over positions; sums over
+                parameters are float64. float32 is faster and has an error of about 1e-7 of the largest
                 eigenvalue; smaller eigenvalues are noise then.
         """
         wanted, settings = self._parameters(layer), (self.source.max_bytes // 32, products)
@@ -100,7 +99,8 @@ class Factors:
                 column = chunk if other == k else self._chunk(other)
                 forms = [(chunk[p], column[p]) for p in wanted]
                 both = [(a, b) for a, b in forms if a is not None and b is not None]
-                _add_chunks(gram[self._rows(k), self._rows(other)], both, k == other, *settings)
+                block = gram[self._rows(k), self._rows(other)]
+                _add_chunks(block, with_shared_inputs(both), k == other, *settings)
         _mirror(gram)
         return _centered(gram) if centered else gram
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from grokscope.gradients.forms import Form, Outer, Rows, Token
 
+Pair = tuple[Form, Form]
+
 
 def add_gram(out: Tensor, a: Form, b: Form, numbers: int, products: torch.dtype) -> None:
     """Add the inner products of two sets of samples, (n_a, n_b) float64, in place.
@@ -35,6 +37,33 @@ def add_gram(out: Tensor, a: Form, b: Form, numbers: int, products: torch.dtype)
         _add_product(out, a.rows().to(products), b.rows().to(products))
 
 
+def with_shared_inputs(pairs: list[Pair]) -> list[Pair]:
+    """Forms of parameters that read the same input made one, as query, key and value do.
+
+    Their inner products add up to those of one wider parameter.
+    """
+    groups: dict[tuple[object, ...], list[Pair]] = {}
+    for number, (a, b) in enumerate(pairs):
+        wide = isinstance(a, Outer) and isinstance(b, Outer) and factors_pay(a, b)
+        groups.setdefault((_place(a), _place(b)) if wide else (number,), []).append((a, b))
+    return [group[0] if len(group) == 1 else _side_by_side(group) for group in groups.values()]
+
+
+def _place(form: Form) -> tuple[object, ...]:
+    """Where the input of an outer product lies in memory."""
+    assert isinstance(form, Outer)
+    return form.right.data_ptr(), form.right.shape, form.right.stride()
+
+
+def _side_by_side(group: list[Pair]) -> Pair:
+    def joined(forms: list[Form]) -> Form:
+        outers = [form for form in forms if isinstance(form, Outer)]
+        left = torch.cat([form.left for form in outers], dim=-1)
+        return Outer(left, outers[0].right, None, left.shape[-1] * outers[0].right.shape[-1])
+
+    return joined([a for a, _ in group]), joined([b for _, b in group])
+
+
 def factors_pay(a: Outer, b: Outer) -> bool:
     """Whether products of the factors take fewer operations than those of the gradients."""
     o, i = a.left.shape[-1], a.right.shape[-1]
@@ -52,15 +81,14 @@ def _add_factors(out: Tensor, a: Outer, b: Outer, products: torch.dtype) -> None
     r""":math:`\sum_{ts} (\delta_{it} \cdot \delta_{js}) (x_{it} \cdot x_{js})`."""
     a_left, a_right = a.left.to(products), a.right.to(products)
     b_left, b_right = b.left.to(products), b.right.to(products)
+    total = out if products == out.dtype else torch.zeros_like(out, dtype=products)
     for g in range(a_left.shape[1]):
         for t in range(a_left.shape[2]):
             for s in range(b_left.shape[2]):
                 deltas = a_left[:, g, t] @ b_left[:, g, s].T
-                inputs = a_right[:, g, t] @ b_right[:, g, s].T
-                if products == out.dtype:
-                    out.addcmul_(deltas, inputs)
-                else:
-                    out.add_(deltas.mul_(inputs))
+                total.addcmul_(deltas, a_right[:, g, t] @ b_right[:, g, s].T)
+    if total is not out:
+        out.add_(total)
 
 
 def _add_parts(out: Tensor, a: Outer, b: Outer, numbers: int, products: torch.dtype) -> None:
