@@ -285,10 +285,11 @@ class Exploding(Plain):
         return super().training_step(batch, batch_idx) * 0 + self.head.weight.sum() * scale
 
 
-def test_a_gradient_that_is_not_finite_gives_a_warning_and_a_row_of_nan(tmp_path) -> None:
+@pytest.mark.parametrize("kind", ["batch", "weight", "trajectory"])
+def test_a_gradient_that_is_not_finite_gives_a_warning_and_a_row_of_nan(kind, tmp_path) -> None:
     with pytest.warns(UserWarning, match="gradient of layer 'head' is not finite"):
-        plain_fit(Exploding(), GOPCallback(schedule=EVERY, output_dir=tmp_path), batch_size=12)
-    trace = Run.open(tmp_path).metrics["gop_trace"]
+        plain_fit(Exploding(), GOPCallback((kind,), EVERY, output_dir=tmp_path), batch_size=12)
+    trace = Run.open(tmp_path).metrics[f"gop/{kind}/trace"]
     assert np.isfinite(trace[0])
     assert np.isnan(trace[1])
 
@@ -307,7 +308,7 @@ def test_on_nonfinite_raise_ends_the_run_as_failed(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kinds": ("bogus",)}, "kinds must be one of batch, weight, got 'bogus'"),
+        ({"kinds": ("bogus",)}, "kinds must be one of batch, weight, .*, got 'bogus'"),
         ({"schedule": "every 0"}, "schedule.metrics must be"),
         ({"schedule": {"bach": 1}}, "schedule must be one of metrics, batch"),
         ({"top_k": 0}, "top_k must be an integer >= 1, got 0"),

@@ -35,8 +35,9 @@ def spectrum(matrix: torch.Tensor, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 40])
-def test_it_has_the_spectrum_of_the_explicit_matrix(steps: int, generator) -> None:
-    rows = draw(steps, generator)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_has_the_spectrum_of_the_explicit_matrix(steps: int, dtype, generator) -> None:
+    rows = draw(steps, generator, dtype)
     gop, expected = trajectory_gop(rows), explicit(rows)
     rank = min(steps, 26)
     np.testing.assert_allclose(

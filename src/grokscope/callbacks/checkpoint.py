@@ -24,8 +24,12 @@ class Checkpoints(Callback):
     Args:
         output_dir: Where the files go, usually ``<run folder>/checkpoints``.
         schedule: Epochs to keep; see :func:`~grokscope.callbacks.schedule.parse_schedule`.
+            Not ``adaptive``, which follows losses that are not known here.
         last_every_seconds: Wall time between renewals of ``last.ckpt``; it is also
             written at the end.
+
+    Raises:
+        ValueError: For an argument out of range.
     """
 
     def __init__(
@@ -37,6 +41,11 @@ class Checkpoints(Callback):
         super().__init__()
         self.output_dir = Path(output_dir)
         self.schedule = parse_schedule("schedule.checkpoint", schedule)
+        if not self.schedule.fixed:
+            raise ValueError(
+                "schedule.checkpoint must name epochs that are known in advance, "
+                f"got {self.schedule}."
+            )
         self.last_every_seconds = require_float("last_every_seconds", last_every_seconds, above=0)
 
     def next_due(self, epoch: int) -> int | None:

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from grokscope.callbacks.detection import make_detector
+from grokscope.callbacks.events import Announcer, replayed
 from grokscope.callbacks.gradient_buffer import GradientBuffer
-from grokscope.callbacks.kinds import BatchKind, Kind, WeightKind
+from grokscope.callbacks.kinds import (
+    BatchKind,
+    Kind,
+    Recorded,
+    TrajectoryKind,
+    WeightKind,
+    require_window_bytes,
+    stack,
+)
 from grokscope.callbacks.losses import LossReader
+from grokscope.callbacks.nonfinite import NonfiniteReport
+from grokscope.callbacks.probe import Given, require_probe, require_source
+from grokscope.callbacks.probe_kinds import PROBE_KINDS
+from grokscope.callbacks.probing import Probing
 from grokscope.callbacks.recorder import Found, Pass, Recorder, log_rows
-from grokscope.callbacks.schedule import Schedule, parse_schedule
+from grokscope.callbacks.schedule import Schedule
+from grokscope.callbacks.timetable import Timetable, check_epochs, parse_schedules
 from grokscope.gradients.layout import gradient_layout, gradients_of
 from grokscope.store.info import environment, update_info
 from grokscope.validation import require_choice, require_float, require_int
 
-KINDS = ("batch", "weight")
-SCHEDULES = {"metrics": "every 1", "batch": "every 1", "weight": "log 20", "factor": "log 20"}
+KINDS = ("batch", "weight", "trajectory", "sample", "input")
+FROM_GRADIENTS = frozenset({"batch", "weight", "trajectory", "factor"})
 UNKNOWN_BATCHES = 64
-QUEUE_BYTES = 2**24
+QUEUE_BYTES, QUEUE_ROWS = 2**24, 512
 
 
 class GOPCallback(Callback):
@@ -43,20 +56,35 @@ class GOPCallback(Callback):
     where it has one (see :class:`grokscope.models.GrokkingModule`), otherwise from what it
     returned and logged (:class:`grokscope.callbacks.losses.LossReader`).
 
+    When the accuracies show that the run has memorised, begins to generalise and has
+    generalised (:class:`~grokscope.callbacks.detection.Detector`), it says so in the log, in
+    ``run.json`` and through loggers that can alert.
+
     Args:
-        kinds: Of ``batch`` and ``weight``; empty records losses only.
+        kinds: Of ``batch``, ``weight``, ``trajectory``, ``sample`` and ``input``; empty records
+            losses only.
         schedule: When; one schedule for all, or a mapping with any of ``metrics`` (losses),
-            ``batch``, ``weight``, ``factor`` (the gradient itself, from which ``Run.gop``
-            rebuilds the matrix). A schedule is ``"every 10"``, ``"log 20"`` (a decade),
-            ``"at 0 10 100"``, sums of these with ``+``, or an object of
-            :mod:`grokscope.callbacks.schedule`. The default measures every epoch, and
-            ``weight`` and ``factor`` 20 times a decade.
+            the kinds, ``factor`` (the gradient itself, from which ``Run.gop`` rebuilds the
+            matrix). A schedule is ``"every 10"``, ``"log 20"`` (a
+            decade), ``"at 0 10 100"``, ``"adaptive"`` (dense while the test curves move), sums
+            of these with ``+``, or an object of :mod:`grokscope.callbacks.schedule`. The default
+            measures every epoch; ``weight``, ``sample`` and ``factor`` 20 times a decade,
+            ``input`` 5 times.
         top_k: Eigenvalues kept of a spectrum.
         rank_threshold: Eigenvalues below this share of the largest count as zero.
         output_dir: Run folder; default: the logger's, or the trainer's ``default_root_dir``.
-        max_bytes: Memory for the gradients of one pass. With more mini-batches than fit,
-            evenly spaced ones are used.
+        max_bytes: Memory for the gradients of one pass, again for those of the trajectory, and
+            again for the factors of ``sample``. With more mini-batches than fit, evenly spaced
+            ones are used.
         on_nonfinite: ``warn`` (the row gets NaN) or ``raise`` at a NaN or Inf in a gradient.
+        trajectory_window: Gradients in the mean of the kind ``trajectory``.
+        probe: Where ``sample`` and ``input`` are measured: a number of training samples (default
+            1,000), (inputs, targets), or a :class:`~grokscope.callbacks.probe.Probe`. See
+            :func:`~grokscope.callbacks.probe.find_probe` for what the module must offer.
+        centered: ``sample`` is the covariance of the per-sample gradients.
+        thresholds: ``train`` and ``test`` accuracy that count as memorised and generalised;
+            0.99 where not given.
+        patience: Epochs for which they have to stay there.
 
     Raises:
         ValueError: For an argument out of range, or a schedule without an epoch in the run.
@@ -64,7 +92,7 @@ class GOPCallback(Callback):
 
     def __init__(
         self,
-        kinds: Sequence[str] = KINDS,
+        kinds: Sequence[str] = ("batch", "weight"),
         schedule: Mapping[str, Any] | Schedule | str | int | None = None,
         *,
         top_k: int = 100,
@@ -72,35 +100,64 @@ class GOPCallback(Callback):
         output_dir: str | Path | None = None,
         max_bytes: int = 2**30,
         on_nonfinite: str = "warn",
+        trajectory_window: int = 20,
+        probe: Given = None,
+        centered: bool = False,
+        thresholds: Mapping[str, float] | None = None,
+        patience: int = 0,
     ) -> None:
         super().__init__()
         if isinstance(kinds, str) or not isinstance(kinds, Sequence):
             raise ValueError(f"kinds must be a list of any of {', '.join(KINDS)}, got {kinds!r}.")
         self.kinds = tuple(require_choice("kinds", kind, KINDS) for kind in kinds)
-        self.schedules = _schedules(schedule, self.kinds)
+        self.schedules = parse_schedules(schedule, self.kinds)
         self.top_k = require_int("top_k", top_k)
         self.rank_threshold = require_float("rank_threshold", rank_threshold, minimum=0, below=1)
         self.max_bytes = require_int("max_bytes", max_bytes)
-        self.on_nonfinite = require_choice("on_nonfinite", on_nonfinite, ("warn", "raise"))
+        self.on_nonfinite = on_nonfinite
+        self.trajectory_window = require_int("trajectory_window", trajectory_window)
+        self.probe, self.centered = require_probe(probe), centered
         self.output_dir = None if output_dir is None else Path(output_dir)
-        self._kinds: list[Kind] = []
-        self._previous: torch.Tensor | None = None
+        self._report = NonfiniteReport(on_nonfinite)
+        self._first_detector = make_detector(thresholds, patience)
         self._recorder: Recorder | None = None
-        self._open: tuple[int, int] | None = None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Forget earlier rows; a resumed run gets them back from its checkpoint."""
+        self._timetable = Timetable(self.schedules)
+        self._detector = self._first_detector
+        self._kinds: list[Kind] = []
+        self._probing: Probing | None = None
+        self._kind_states: dict[str, Any] = {}
+        self._open: Pass | None = None
         self._queue: list[Pass] = []
-        self._warned = False
 
     def next_due(self, epoch: int) -> int | None:
         """The first epoch at or after ``epoch`` in which this callback wants the hooks."""
-        due = (schedule.next_due(epoch) for schedule in self.schedules.values())
-        return min((e for e in due if e is not None), default=None)
+        return self._timetable.next_due(epoch)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse schedules that never come, before training begins."""
         if stage != "fit":
             return
-        self._layout = gradient_layout(pl_module.named_parameters())
+        self._begin_anew()
+        self.check_module(pl_module)
         self.check_schedules(trainer)
+
+    def check_module(self, module: LightningModule) -> None:
+        """Refuse a module that these settings cannot measure.
+
+        Raises:
+            ValueError: Without a trainable parameter, with too many for ``trajectory_window``, or
+                without what the probe needs.
+        """
+        self._layout = gradient_layout(module.named_parameters())
+        if not PROBE_KINDS.isdisjoint(self.kinds):
+            require_source(module, self.probe)
+        if "trajectory" in self.kinds:
+            size = self._layout.size
+            require_window_bytes(self.trajectory_window, size, self.max_bytes)
 
     def check_schedules(self, trainer: Trainer) -> None:
         """Refuse a schedule that has no epoch in the run.
@@ -108,12 +165,12 @@ class GOPCallback(Callback):
         Raises:
             ValueError: Naming the schedule.
         """
-        stop = _last_epoch(trainer)
-        for name, schedule in self.schedules.items():
-            if stop is not None and ((first := schedule.next_due(0)) is None or first >= stop):
-                raise ValueError(
-                    f"schedule.{name} must have an epoch before max_epochs={stop}, got {schedule}."
-                )
+        check_epochs(self.schedules, _last_epoch(trainer))
+        followed = self.schedules.get("sample")
+        if trainer.world_size > 1 and followed is not None and not followed.fixed:
+            raise ValueError(
+                f"schedule.sample must not be adaptive with several processes, got {followed}."
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the run's files; a resumed run drops the rows after its checkpoint."""
@@ -123,13 +180,26 @@ class GOPCallback(Callback):
         self._dtype = self._parameters[0].dtype
         self._buffer = GradientBuffer(self._rows_kept(trainer, pl_module, self._dtype.itemsize))
         self._kinds = self._make_kinds()
-        if not trainer.is_global_zero:
-            return
+        settings = self.top_k, self.rank_threshold, self.max_bytes
+        self._probing = Probing(pl_module, self.kinds, self.probe, settings, self.centered)
+        self._part_in = -1
+        if trainer.is_global_zero:
+            for kind in self._all_kinds:
+                if state := self._kind_states.pop(kind.name, None):
+                    kind.restore(state)
+            self._open_files(trainer, pl_module)
+
+    @property
+    def _all_kinds(self) -> list[Recorded]:
+        return [*self._kinds, *(self._probing.kinds if self._probing else ())]
+
+    def _open_files(self, trainer: Trainer, module: LightningModule) -> None:
         if self.output_dir is None:
             self.output_dir = Path(trainer.log_dir or trainer.default_root_dir)
+        resume = trainer.ckpt_path is not None
         self._recorder = Recorder(
             self.output_dir,
-            self._kinds,
+            self._all_kinds,
             self.schedules,
             self._layout,
             n_rows=self._buffer.n_rows,
@@ -137,10 +207,14 @@ class GOPCallback(Callback):
             extra=self._losses.extra,
             start=trainer.current_epoch,
             stop=_last_epoch(trainer),
-            resume=trainer.ckpt_path is not None,
+            resume=resume,
         )
-        update_info(self.output_dir, status="running", device=str(pl_module.device))
+        update_info(self.output_dir, status="running", device=str(module.device))
         update_info(self.output_dir, error=None, **environment())
+        if resume and self._detector is self._first_detector:  # no state, or other thresholds
+            self._detector = replayed(self._detector, self.output_dir)
+        self._loggers = list(trainer.loggers)
+        self._announcer = Announcer(self.output_dir, self._loggers, self._detector, resume)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -152,17 +226,28 @@ class GOPCallback(Callback):
 
     def observe_step(self, trainer: Trainer, epoch: int) -> None:
         """Take the gradient, and at the first step of a pass the losses."""
-        if self._recorder is None or self.next_due(epoch) != epoch:
+        if self._recorder is None:
+            self._take_part(epoch)
+            return
+        if self._open is None and self.next_due(epoch) != epoch:
             return
         begun = time.perf_counter()
         if self._open is None:
-            self._open = epoch, trainer.global_step
+            due = self._timetable.due(epoch)
+            probed = self._probing.measure(due) if self._probing else {}
+            self._open = Pass(epoch, trainer.global_step, {}, due=due, probed=probed)
             self._buffer.clear()
-            if self.schedules["metrics"].due(epoch):
+            if self._open.wants("metrics"):
                 self._losses.start()
-        if any(s.due(epoch) for name, s in self.schedules.items() if name != "metrics"):
+        if not FROM_GRADIENTS.isdisjoint(self._open.due or ()):
             self._buffer.add(gradients_of(self._parameters))
         self._seconds += time.perf_counter() - begun
+
+    def _take_part(self, epoch: int) -> None:
+        """In a process that writes nothing: give its samples' share, once a pass."""
+        if epoch != self._part_in and self._probing is not None:
+            self._part_in = epoch
+            self._probing.measure(self._timetable.due(epoch))
 
     def on_train_batch_end(
         self,
@@ -173,51 +258,60 @@ class GOPCallback(Callback):
         batch_idx: int,
     ) -> None:
         """Remember the loss of a module that only returns it."""
-        if self._open is not None and self.schedules["metrics"].due(self._open[0]):
+        if self._open is not None and self._open.wants("metrics"):
             self._losses.add(outputs)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the row of the pass if it is still open; measure and write what waits."""
         self.observe_pass(trainer)
-        self._flush(trainer)
+        self._flush()
 
     def observe_pass(self, trainer: Trainer) -> None:
         """Close the row of the pass that has ended.
 
-        Rows wait for each other, up to ``QUEUE_BYTES`` of gradients or the end of Lightning's
-        epoch (a quarter of a second): measured one after the other they cost half of what they
-        cost between training steps, which leave the processor's caches cold.
+        Rows wait for each other, up to ``QUEUE_ROWS``, ``QUEUE_BYTES`` of gradients or the end
+        of Lightning's epoch (a quarter of a second): measured one after the other they cost
+        half of what they cost between training steps, which leave the processor's caches cold.
+        What is due next is decided here.
         """
         if self._open is None or self._recorder is None:
             return
-        (epoch, step), self._open = self._open, None
-        losses = self._losses.finish(trainer) if self.schedules["metrics"].due(epoch) else {}
+        row, self._open = self._open, None
+        losses = self._losses.finish(trainer) if row.wants("metrics") else {}
         gradients = self._buffer.rows() if self._buffer.seen else None
-        self._queue.append(Pass(epoch, step, losses, gradients))
-        if gradients is not None and len(self._queue) * gradients.nbytes > QUEUE_BYTES:
-            self._flush(trainer)
+        self._queue.append(replace(row, losses=losses, gradients=gradients))
+        if losses:
+            self._timetable.observe(row.epoch, losses)
+        size = 0 if gradients is None else gradients.nbytes
+        if len(self._queue) >= QUEUE_ROWS or len(self._queue) * size > QUEUE_BYTES:
+            self._flush()
 
-    def _flush(self, trainer: Trainer) -> None:
-        """Measure and write the rows that wait."""
+    def _flush(self) -> None:
+        """Measure and write the rows that wait; then say what they show."""
         if self._recorder is None or not self._queue:
             return
         begun = time.perf_counter()
         queue, self._queue = self._queue, []
         found = self._measure(queue)
         self._recorder.write(queue, found)
-        log_rows(trainer, queue, found)
+        log_rows(self._loggers, queue, found)
+        for each in queue:
+            self._detector = self._detector.after_row(each.epoch, each.losses)
+        self._announcer.tell(self._detector.events())
         self._seconds += time.perf_counter() - begun
-        if "batch" in found:
-            self._report_nonfinite(queue, found["batch"])
+        self._report.check(queue, self._kinds, found)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the closing row (losses after the last pass) and compress the files."""
         if self._recorder is None:
             return
+        final = self._detector
         if losses := self._losses.now():
-            closing = [Pass(trainer.current_epoch, trainer.global_step, losses)]
-            self._recorder.write(closing, {})
-            log_rows(trainer, closing, {})
+            closing = Pass(trainer.current_epoch, trainer.global_step, losses)
+            self._recorder.write([closing], {})
+            log_rows(self._loggers, [closing], {})
+            final = final.after_row(closing.epoch, losses)
+        self._announcer.tell(final.events(final=True))
         self._recorder.writer.finalise()
         stop = _last_epoch(trainer)
         complete = stop is None or trainer.current_epoch >= stop
@@ -229,20 +323,25 @@ class GOPCallback(Callback):
         """Write the rows that wait, unless that is what failed; the files stay as they are."""
         if self._recorder is not None:
             with suppress(Exception):
-                self._flush(trainer)
+                self._flush()
             self._recorder.writer.close()
             interrupted = isinstance(exception, KeyboardInterrupt)
             self._end("stopped" if interrupted else "failed", error=repr(exception))
 
     def state_dict(self) -> dict[str, Any]:
-        """The last measured gradients in their own precision, for the overlap with the next."""
-        batch = next((kind for kind in self._kinds if isinstance(kind, BatchKind)), None)
-        previous = None if batch is None else batch.previous
-        return {"previous": previous if previous is None else previous.to(self._dtype)}
+        """What later rows depend on: the kinds' memory, adaptive schedules, events so far."""
+        self._flush()
+        return {
+            "kinds": {kind.name: kind.state() for kind in self._all_kinds},
+            "schedules": self._timetable.state(),
+            "detector": self._detector.state(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
-        self._previous = state_dict["previous"]
+        self._kind_states = state_dict.get("kinds", {})
+        self._timetable.restore(state_dict.get("schedules", {}))
+        self._detector = self._detector.restored(state_dict.get("detector"))
 
     def _rows_kept(self, trainer: Trainer, module: LightningModule, itemsize: int) -> int:
         """Mini-batch gradients kept of a pass, within ``max_bytes``."""
@@ -253,46 +352,31 @@ class GOPCallback(Callback):
         return max(1, min(batches, self.max_bytes // (self._layout.size * itemsize)))
 
     def _make_kinds(self) -> list[Kind]:
-        def batch() -> Kind:
-            rows, settings = self._buffer.n_rows, (self.top_k, self.rank_threshold)
-            return BatchKind(self._layout, rows, *settings, previous=self._previous)
-
-        def weight() -> Kind:
-            return WeightKind(self._layout, self.top_k, self.rank_threshold)
-
-        make = {"batch": batch, "weight": weight}
-        return [make[name]() for name in self.kinds]
+        layout, settings = self._layout, (self.top_k, self.rank_threshold)
+        make: dict[str, Callable[[], Kind]] = {
+            "batch": lambda: BatchKind(layout, self._buffer.n_rows, *settings),
+            "weight": lambda: WeightKind(layout, *settings),
+            "trajectory": lambda: TrajectoryKind(layout, self.trajectory_window, *settings),
+        }
+        return [make[name]() for name in self.kinds if name in make]
 
     def _measure(self, passes: Sequence[Pass]) -> dict[str, Found]:
         """What is due at each of the passes, those of a kind together."""
         found = {}
         for kind in self._kinds:
-            due = self.schedules[kind.name].due
             wanted = {
                 i: p.gradients
                 for i, p in enumerate(passes)
-                if p.gradients is not None and due(p.epoch)
+                if p.gradients is not None and p.wants(kind.name)
             }
             if wanted:
                 measurement = kind.measure(list(wanted.values()))
                 found[kind.name] = Found(list(wanted), measurement)
+        for name in PROBE_KINDS.intersection(self.kinds):
+            probed = {i: p.probed[name] for i, p in enumerate(passes) if name in p.probed}
+            if probed:
+                found[name] = Found(list(probed), stack(list(probed.values())))
         return found
-
-    def _report_nonfinite(self, passes: Sequence[Pass], batch: Found) -> None:
-        finite = np.isfinite(batch.measurement.layers["trace"])
-        if finite.all():
-            return
-        row = int(np.argmin(finite.all(axis=1)))
-        layer = self._layout.layers[int(np.argmin(finite[row]))]
-        message = (
-            f"epoch {passes[batch.rows[row]].epoch}: the gradient of layer '{layer}' is not "
-            "finite; its row holds NaN."
-        )
-        if self.on_nonfinite == "raise":
-            raise FloatingPointError(message)
-        if not self._warned:
-            warnings.warn(f"{message} Further ones are not reported.", stacklevel=2)
-        self._warned = True
 
     def _end(self, status: str, **entries: Any) -> None:
         assert self.output_dir is not None
@@ -305,13 +389,3 @@ class GOPCallback(Callback):
 def _last_epoch(trainer: Trainer) -> int | None:
     """Passes of the whole run; None where the trainer counts steps only."""
     return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-
-
-def _schedules(value: Any, kinds: tuple[str, ...]) -> dict[str, Schedule]:
-    """Setting -> schedule for the losses, the kinds that are on, and the factor."""
-    names = ("metrics", *kinds, *(("factor",) if "batch" in kinds else ()))
-    given = value if isinstance(value, Mapping) else dict.fromkeys(SCHEDULES, value)
-    for name in given:
-        require_choice("schedule", name, SCHEDULES)
-    chosen = SCHEDULES | {name: s for name, s in given.items() if s is not None}
-    return {name: parse_schedule(f"schedule.{name}", chosen[name]) for name in names}

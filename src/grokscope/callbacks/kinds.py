@@ -21,6 +21,7 @@ from grokscope.measures.gop import (
     weight_eigenvalues,
 )
 from grokscope.measures.spectra import spectrum_metrics
+from grokscope.measures.trajectory import GradientWindow
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,34 @@ class Measurement:
     layers: dict[str, Any]
 
 
-class Kind(Protocol):
-    """One kind of gradient outer product."""
+def stack(measurements: Sequence[Measurement]) -> Measurement:
+    """One measurement of all passes of several."""
+    parts: list[dict[str, Any]] = [{}, {}]
+    for part, kind in zip(parts, ("whole", "layers"), strict=True):
+        rows = [getattr(measurement, kind) for measurement in measurements]
+        part.update({name: np.concatenate([row[name] for row in rows]) for name in rows[0]})
+    return Measurement(*parts)
+
+
+class Recorded(Protocol):
+    """What has rows of its own: layers, and a number of eigenvalues stored."""
 
     name: str
     layers: tuple[str, ...]
     width: int
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers of earlier passes, for a checkpoint."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+
+
+class Kind(Recorded, Protocol):
+    """One kind of gradient outer product, from the gradients of passes."""
+
+    rank_threshold: float
+    top_k: int
 
     def measure(self, passes: Sequence[Tensor]) -> Measurement:
         """Measure from the (b, m) gradients of each of n passes, in their order."""
@@ -67,6 +90,7 @@ class BatchKind:
     previous: Tensor | None = None
 
     def __post_init__(self) -> None:
+        self._dtype = torch.float64
         self.layers = self.layout.layers
         self.width = min(self.top_k, self.n_rows, self.layout.size)
         self._sizes = np.array([self.layout.size, *self.layout.layer_sizes()])
@@ -75,7 +99,7 @@ class BatchKind:
         """Spectra, gradient norms, each layer's share, overlap with the last measured epoch."""
         grams, means, overlaps = [], [], []
         for rows in passes:  # one after the other: a pass stays in the processor's cache
-            rows = rows.double()
+            self._dtype, rows = rows.dtype, rows.double()
             grams.append(slot_grams(rows, self.layout))
             means.append(_mean_gram(rows, self.layout) if len(rows) > 1 else grams[-1])
             overlaps.append(self._overlap(rows, grams[-1]))
@@ -89,6 +113,16 @@ class BatchKind:
         return Measurement(
             whole | {"subspace_overlap": np.array(overlaps)}, layers | {"grad_share": share}
         )
+
+    def state(self) -> dict[str, Any]:
+        """The last measured gradients in their own precision, for the overlap with the next."""
+        return {
+            "previous": self.previous if self.previous is None else self.previous.to(self._dtype)
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.previous = state["previous"]
 
     def _overlap(self, rows: Tensor, gram: Tensor) -> float:
         """With the pass before; NaN where one of the two is missing or not finite."""
@@ -132,14 +166,86 @@ class WeightKind:
             row[: len(values)] = values
         spectra = spectra.reshape(len(passes), len(self.layers), -1)
         present = np.arange(spectra.shape[-1]) < self._counts[:, None]
-        whole = -np.sort(-spectra[:, present])
+        # numpy sums in the order of memory: a row must not depend on those measured with it
+        whole = -np.sort(-np.ascontiguousarray(spectra[:, present]))
         metrics = _metrics(whole, self._sizes.sum(), self._counts.sum(), self)
         return Measurement(metrics, _metrics(spectra, self._sizes, self._counts, self))
+
+    def state(self) -> dict[str, Any]:
+        """Nothing: each pass is for itself."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing."""
 
     def _matrices(self, rows: Tensor) -> Iterator[Tensor]:
         mean = rows.mean(dim=0) if len(rows) > 1 else rows[0]
         for slot, shape in zip(self.layout.matrices.values(), self._shapes, strict=True):
             yield mean[slot.offset : slot.offset + slot.size].reshape(shape)
+
+
+@dataclass
+class TrajectoryKind:
+    """The mean outer product of the last gradients that the optimizer used (rank <= window).
+
+    Every mini-batch gradient kept of a measured pass counts as one step.
+
+    Args:
+        layout: The parameters.
+        window: Most gradients in the mean. Memory: 8 bytes for each of window * m numbers.
+        top_k: Eigenvalues stored.
+        rank_threshold: Relative threshold of the numerical rank.
+    """
+
+    layout: GradientLayout
+    window: int
+    top_k: int
+    rank_threshold: float
+    name: str = "trajectory"
+
+    def __post_init__(self) -> None:
+        self.layers = self.layout.layers
+        self.width = min(self.top_k, self.window, self.layout.size)
+        self._sizes = np.array([self.layout.size, *self.layout.layer_sizes()])
+        self._gradients = GradientWindow(self.layout, self.window)
+
+    def measure(self, passes: Sequence[Tensor]) -> Measurement:
+        """Spectra, number of gradients, overlap with the last measured epoch's matrix.
+
+        A pass with NaN or Inf in a gradient has NaN and leaves no trace in later ones.
+        """
+        moves = [self._gradients.push(rows) for rows in passes]
+        counts = np.array([[move.count] for move in moves])
+        with _one_thread():
+            overlaps = [move.overlap(self.width, self.rank_threshold) for move in moves]
+            spectra = batch_spectra([move.mean() for move in moves], self.layout)
+        present = np.minimum(counts, self._sizes)
+        spectra[np.arange(self.window) >= present[..., None]] = 0.0
+        metrics = _metrics(spectra, self._sizes, present, self)
+        own = {"n_gradients": counts[:, 0], "subspace_overlap": np.array(overlaps)}
+        whole = {name: values[:, 0] for name, values in metrics.items()}
+        return Measurement(whole | own, {name: values[:, 1:] for name, values in metrics.items()})
+
+    def state(self) -> dict[str, Any]:
+        """The gradients in the window and their products."""
+        return self._gradients.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self._gradients.restore(state)
+
+
+def require_window_bytes(window: int, n_parameters: int, max_bytes: int) -> None:
+    """Refuse a window of gradients that takes more than ``max_bytes``.
+
+    Raises:
+        ValueError: With both sizes.
+    """
+    if (needed := 8 * window * n_parameters) > max_bytes:
+        raise ValueError(
+            f"max_bytes must be >= {needed:,} for trajectory_window={window} gradients of "
+            f"{n_parameters:,} parameters, got {max_bytes:,}; raise it or lower trajectory_window."
+        )
 
 
 @contextmanager
@@ -154,7 +260,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _metrics(
-    spectra: NDArray[np.float64], sizes: NDArray, counts: NDArray, kind: BatchKind | WeightKind
+    spectra: NDArray[np.float64], sizes: NDArray, counts: NDArray, kind: Kind
 ) -> dict[str, Any]:
     """All metrics of a stack of spectra, of which ``counts`` values each are not padding."""
     metrics = spectrum_metrics(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer
+from lightning.pytorch.loggers.logger import Logger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grokscope.callbacks.kinds import Kind, Measurement
+from grokscope.callbacks.kinds import Measurement, Recorded
 from grokscope.callbacks.rows import (
     factor_table,
     global_table,
@@ -42,12 +42,20 @@ class Pass:
         step: Optimizer steps done before.
         losses: Name -> number; empty where they were not due.
         gradients: (b, m) of its mini-batches; None where nothing needs them.
+        due: Settings whose schedule had this epoch when the pass began; None is all.
+        probed: Kind -> what was measured at the probe when the pass began.
     """
 
     epoch: int
     step: int
     losses: Mapping[str, float]
     gradients: Tensor | None = None
+    due: frozenset[str] | None = None
+    probed: Mapping[str, Measurement] = field(default_factory=dict)
+
+    def wants(self, name: str) -> bool:
+        """Whether a setting's schedule had this epoch; it may have changed since."""
+        return self.due is None or name in self.due
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Recorder:
     def __init__(
         self,
         folder: Path,
-        kinds: Sequence[Kind],
+        kinds: Sequence[Recorded],
         schedules: Mapping[str, Schedule],
         layout: GradientLayout,
         *,
@@ -109,7 +117,7 @@ class Recorder:
             self.writer.extend(LAYERS, kind, clocks | layers)
         if "factor" in self._schedules:
             for each in passes:
-                if each.gradients is not None and self._schedules["factor"].due(each.epoch):
+                if each.gradients is not None and each.wants("factor"):
                     self.writer.append(FULL, "batch", self._factor(each))
 
     def _write_root(self, passes: Sequence[Pass], batch: Found | None) -> None:
@@ -151,13 +159,18 @@ class Recorder:
         return tables
 
     def _rows(self, schedule: Schedule, closing: int = 0) -> int | None:
+        """Rows to come; None where nobody knows."""
         start, stop = self._span
-        return None if stop is None else len(schedule.epochs(stop, start)) + closing
+        if stop is None or not schedule.fixed:
+            return None
+        return len(schedule.epochs(stop, start)) + closing
 
 
-def log_rows(trainer: Trainer, passes: Sequence[Pass], found: Mapping[str, Found]) -> None:
+def log_rows(
+    loggers: Sequence[Logger], passes: Sequence[Pass], found: Mapping[str, Found]
+) -> None:
     """Scalars to every logger: ``train/loss``, ``test/acc``, ``gop/<kind>/<metric>``."""
-    if not trainer.loggers:
+    if not loggers:
         return
     scalars = [{n.replace("_", "/", 1): v for n, v in each.losses.items()} for each in passes]
     for kind, entry in found.items():
@@ -166,7 +179,7 @@ def log_rows(trainer: Trainer, passes: Sequence[Pass], found: Mapping[str, Found
             for row, value in zip(entry.rows, values, strict=True):
                 scalars[row][f"gop/{kind}/{name}"] = value
     for each, logged in zip(passes, scalars, strict=True):
-        for logger in trainer.loggers:
+        for logger in loggers:
             logger.log_metrics(logged, step=each.epoch)
 
 

@@ -26,6 +26,18 @@ LEGACY = (
     "eigenvalue_std",
     "top_k_cumulative_variance",
 )
+STATISTICS = ("grad_norm", "gradient_noise_scale", "gradient_coherence")
+ANSATZ = ("feature_ansatz", "feature_ansatz_root")
+WHOLE_ONLY = {
+    "batch": ("grad_norm", "subspace_overlap"),
+    "trajectory": ("n_gradients", "subspace_overlap"),
+    "sample": (*STATISTICS, "subspace_overlap", "residual"),
+}
+LAYERS_ONLY = {
+    "batch": ("grad_norm", "grad_share"),
+    "sample": (*STATISTICS, "residual"),
+    "input": ANSATZ,
+}
 INTEGER = Column(dtype="<i8")
 CLOCK = {"epoch": INTEGER, "step": INTEGER}
 Array = NDArray[np.float64]
@@ -47,15 +59,15 @@ def root_table(extra: tuple[str, ...], width: int) -> Table:
 
 
 def global_table(kind: str, width: int) -> Table:
-    """``gop/<kind>`` in ``metrics.h5``: every metric of the whole matrix."""
-    names = (*METRICS, "grad_norm", "subspace_overlap") if kind == "batch" else METRICS
+    """``gop/<kind>`` in ``metrics.h5``: every metric of the whole matrix, and the kind's own."""
+    names = (*METRICS, *WHOLE_ONLY.get(kind, ()))
     columns = CLOCK | {name: Column() for name in names}
     return Table(f"gop/{kind}", columns | {"eigenvalues_top_k": Column((width,))})
 
 
 def layer_table(kind: str, layers: tuple[str, ...], width: int) -> Table:
-    """``<kind>`` in ``gop_layers.h5``: every metric of each layer, (rows, layers)."""
-    names = (*METRICS, "grad_norm", "grad_share") if kind == "batch" else METRICS
+    """``<kind>`` in ``gop_layers.h5``: the same of each layer, (rows, layers)."""
+    names = (*METRICS, *LAYERS_ONLY.get(kind, ()))
     columns = CLOCK | {name: Column((len(layers),)) for name in names}
     columns["eigenvalues_top_k"] = Column((len(layers), width))
     return Table(kind, columns, {"layers": list(layers)})

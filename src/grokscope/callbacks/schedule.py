@@ -1,98 +1,20 @@
-"""When something is measured: pure functions of the epoch."""
+"""When something is measured: schedules from functions, or from a text as settings have it."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
-from grokscope.validation import require_int
+from grokscope.callbacks.adaptive import Adaptive
+from grokscope.callbacks.epochs import At, Every, Log, Schedule, Union
+from grokscope.validation import require_float, require_int
 
-GRAMMAR = "'every N', 'log POINTS_PER_DECADE', 'at E1 E2 ...', or several joined with '+'"
+__all__ = ["Schedule", "adaptive", "at", "every", "log", "parse_schedule"]
 
-
-class Schedule:
-    """A set of due epochs; ``a | b`` is the union of two."""
-
-    def next_due(self, epoch: int) -> int | None:
-        """Smallest due epoch at or after ``epoch``; None if there is none."""
-        raise NotImplementedError
-
-    def due(self, epoch: int) -> bool:
-        """Whether ``epoch`` itself is due."""
-        return self.next_due(epoch) == epoch
-
-    def epochs(self, stop: int, start: int = 0) -> list[int]:
-        """All due epochs in ``[start, stop)``, ascending."""
-        found = []
-        epoch = self.next_due(start)
-        while epoch is not None and epoch < stop:
-            found.append(epoch)
-            epoch = self.next_due(epoch + 1)
-        return found
-
-    def __or__(self, other: Schedule) -> Schedule:
-        return Union((self, other))
-
-
-@dataclass(frozen=True)
-class Every(Schedule):
-    """Epochs 0, n, 2n, ..."""
-
-    n: int
-
-    def __str__(self) -> str:
-        return f"'every {self.n}'"
-
-    def next_due(self, epoch: int) -> int:  # noqa: D102
-        return -(-epoch // self.n) * self.n
-
-
-@dataclass(frozen=True)
-class Log(Schedule):
-    """Epoch 0 and the rounded powers ``10 ** (i / points_per_decade)``."""
-
-    points_per_decade: int
-
-    def __str__(self) -> str:
-        return f"'log {self.points_per_decade}'"
-
-    def next_due(self, epoch: int) -> int:  # noqa: D102
-        if epoch <= 1:
-            return max(epoch, 0)
-        index = max(0, math.floor(self.points_per_decade * math.log10(epoch)) - 1)
-        while (point := round(10 ** (index / self.points_per_decade))) < epoch:
-            index += 1
-        return point
-
-
-@dataclass(frozen=True)
-class At(Schedule):
-    """The listed epochs."""
-
-    listed: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"'at {' '.join(map(str, self.listed))}'"
-
-    def next_due(self, epoch: int) -> int | None:  # noqa: D102
-        index = bisect_left(self.listed, epoch)
-        return self.listed[index] if index < len(self.listed) else None
-
-
-@dataclass(frozen=True)
-class Union(Schedule):
-    """Due when any part is due."""
-
-    parts: tuple[Schedule, ...]
-
-    def __str__(self) -> str:
-        return " + ".join(map(str, self.parts))
-
-    def next_due(self, epoch: int) -> int | None:  # noqa: D102
-        return min((e for p in self.parts if (e := p.next_due(epoch)) is not None), default=None)
+GRAMMAR = (
+    "'every N', 'log POINTS_PER_DECADE', 'at E1 E2 ...', "
+    "'adaptive [COARSE to DENSE] [above SPEED]', or several joined with '+'"
+)
 
 
 def every(n: int) -> Schedule:
@@ -113,13 +35,44 @@ def at(epochs: Iterable[int]) -> Schedule:
     return At(listed)
 
 
+def adaptive(
+    coarse: Schedule | None = None,
+    dense: Schedule | None = None,
+    threshold: float = 0.5,
+    *,
+    smoothing: float = 0.05,
+    settle: float = 0.1,
+) -> Schedule:
+    """Coarse on plateaus, dense while the test curves move; see :class:`Adaptive`.
+
+    Args:
+        coarse: Default ``log(20)``.
+        dense: Default ``log(500)``: every epoch up to 200, every 23rd at 5,000.
+        threshold: Speed above which it is dense, in accuracy a decade of epochs.
+        smoothing: In decades of epochs.
+        settle: In decades of epochs.
+    """
+    parts = log(20) if coarse is None else coarse, log(500) if dense is None else dense
+    if not all(part.fixed for part in parts):
+        raise ValueError(
+            f"adaptive must go between fixed schedules, got {' and '.join(map(str, parts))}."
+        )
+    return Adaptive(
+        *parts,
+        threshold=require_float("threshold", threshold, above=0),
+        smoothing=require_float("smoothing", smoothing, above=0),
+        settle=require_float("settle", settle, above=0),
+    )
+
+
 def parse_schedule(name: str, value: Any) -> Schedule:
     """Turn a setting into a schedule.
 
     Args:
         name: The setting's name, for the error message.
         value: A :class:`Schedule`, an int n (every n epochs), or a text such as ``every 10``,
-            ``log 20``, ``at 0 10 100`` or ``log 20 + every 1000``.
+            ``log 20``, ``at 0 10 100``, ``log 20 + every 1000``, ``adaptive`` or
+            ``adaptive log 20 to every 5 above 0.5``.
 
     Raises:
         ValueError: If the text does not name a schedule with at least one epoch.
@@ -137,8 +90,25 @@ def parse_schedule(name: str, value: Any) -> Schedule:
 
 
 def _parse_part(words: list[str]) -> Schedule:
+    if words[0] == "adaptive":
+        return _parse_adaptive(words[1:])
     numbers = [int(word) for word in words[1:]]
     if words[0] == "at":
         return at(numbers)
     (number,) = numbers
     return {"every": every, "log": log}[words[0]](number)
+
+
+def _parse_adaptive(words: list[str]) -> Schedule:
+    """``[COARSE to DENSE] [above SPEED]``."""
+    settings: dict[str, Any] = {}
+    if "above" in words:
+        index = words.index("above")
+        (speed,) = words[index + 1 :]
+        words, settings["threshold"] = words[:index], float(speed)
+    if words:
+        index = words.index("to")
+        settings["coarse"], settings["dense"] = (
+            _parse_part(part) for part in (words[:index], words[index + 1 :])
+        )
+    return adaptive(**settings)

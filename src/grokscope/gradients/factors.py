@@ -86,8 +86,8 @@ class Factors:
             layer: One of :attr:`layers`; None for the whole.
             centered: Of the rows less their mean: the spectrum of the covariance.
             products: Precision of the matrix products and of sums over positions; sums over
-                parameters are float64. float32 is faster and has an error of about 1e-7 of the largest
-                eigenvalue; smaller eigenvalues are noise then.
+                parameters are float64. float32 is faster and has an error of about 1e-7 of the
+                largest eigenvalue; smaller eigenvalues are noise then.
         """
         wanted, settings = self._parameters(layer), (self.source.max_bytes // 32, products)
         gram = torch.zeros(

@@ -74,7 +74,7 @@ class Network:
 
     @contextmanager
     def evaluated(self) -> Iterator[None]:
-        """The module in the chosen mode, with gradients on; everything is put back."""
+        """The module in the chosen mode, gradients on, autocast off; everything is put back."""
         modes = [(module, module.training) for module in self.module.modules()]
         saved = _saved(self.module)
         devices = [p.device for p in self.parameters if p.device.type == "cuda"]
@@ -85,6 +85,7 @@ class Network:
                 torch.random.fork_rng(sorted(set(devices), key=str)),
                 torch.inference_mode(False),
                 torch.enable_grad(),
+                torch.autocast(self.parameters[0].device.type, enabled=False),
             ):
                 yield
         finally:

@@ -84,7 +84,7 @@ def layer_input_gops(
         layer, and embeddings, are our choice.
     """
     require_samples("inputs", inputs, chunk_size, max_bytes)
-    named = _weight_layers(net, layers)
+    named = weight_layers(net, layers)
     with evaluating("net", net, inputs):
         found, c = _called_layers(net, named, inputs)
         missing = [name for name in named if name not in found]
@@ -162,8 +162,8 @@ class _Layer:
         return rows @ self.module.weight.detach() if self.map is None else rows
 
 
-def _weight_layers(
-    net: nn.Module, layers: Sequence[str] | None
+def weight_layers(
+    net: nn.Module, layers: Sequence[str] | None = None
 ) -> dict[str, nn.Linear | nn.Embedding]:
     """Layers by the names of the layout; those of a subclass's own forward are not known."""
     trained = [name for name, parameter in net.named_parameters() if parameter.requires_grad]

@@ -154,7 +154,7 @@ class _Part:
             matrix = gram / self.n
         values = gram_eigenvalues(matrix)
         directions = None
-        if n_directions:
+        if n_directions and np.isfinite(values).all():
             dense = matrix.cpu().numpy()
             largest, vectors = _largest(aslinearoperator(dense), n_directions)
             directions = torch.from_numpy(vectors) if small else self._map(largest, vectors)
@@ -162,11 +162,14 @@ class _Part:
 
     def estimated(self, top_k: int, n_directions: int) -> SampleSpectrum:
         """The largest eigenvalues of K / n, without K."""
+        trace = gradient_statistics(self.factors, self.layer).trace(self.centered)
+        if not np.isfinite(trace):
+            unknown = np.full(top_k, NAN)
+            return SampleSpectrum(unknown, self.size, trace, unknown)
         operator = LinearOperator((self.n, self.n), self._product, dtype=np.float64)
         values, vectors = _largest(operator, max(top_k, n_directions))
         errors = [operator @ u - value * u for value, u in zip(values, vectors, strict=True)]
         directions = self._map(values, vectors[:n_directions]) if n_directions else None
-        trace = gradient_statistics(self.factors, self.layer).trace(self.centered)
         residuals = np.linalg.norm(errors, axis=1)
         return SampleSpectrum(values[:top_k], self.size, trace, residuals[:top_k], directions)
 

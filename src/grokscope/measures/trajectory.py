@@ -28,7 +28,8 @@ def trajectory_gop(gradients: Tensor) -> GOP:
         gradients: (W, m), one row a step, in any order.
 
     Returns:
-        The m x m matrix in factor form, eigenvalues in units of the squared gradient.
+        The m x m matrix in factor form, in float64; eigenvalues in units of the squared
+        gradient.
 
     Raises:
         ValueError: If ``gradients`` is not 2-d or has no row.
@@ -46,7 +47,7 @@ def trajectory_gop(gradients: Tensor) -> GOP:
     if gradients.ndim != 2 or len(gradients) == 0:
         shape = tuple(gradients.shape)
         raise ValueError(f"gradients must be (W, m) with W >= 1, got shape {shape}.")
-    return batch_gop(gradients)
+    return batch_gop(gradients.double())
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,10 @@ class GrokkingModule(PassLoopModule):
         self.latest_metrics = dict(zip(names, (*train, *test), strict=True))
         return self.latest_metrics
 
+    def training_samples(self) -> tuple[Tensor, Tensor]:
+        """All inputs, and targets in the form that :attr:`loss` takes, on the device."""
+        return self.train_batch.split.inputs, self.train_batch.loss_targets
+
     def evaluate(self, batch: Batch) -> tuple[float, float]:
         """Mean loss and accuracy in evaluation mode; the modules' modes are restored."""
         modes = [(module, module.training) for module in self.net.modules()]

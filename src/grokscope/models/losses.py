@@ -42,9 +42,13 @@ class CrossEntropy(Loss):
         self.precision = require_choice("precision", precision, ("float64", "outputs"))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
-        if self.precision == "float64":
-            return cast(Tensor, _CrossEntropy64.apply(outputs, targets))
+        outputs = outputs.double() if self.precision == "float64" else outputs
         return F.cross_entropy(outputs, targets, reduction="none")
+
+    def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
+        if self.precision == "float64":
+            return cast(Tensor, _CrossEntropy64.apply(outputs, targets)).mean()
+        return F.cross_entropy(outputs, targets)
 
 
 class _CrossEntropy64(Function):
