@@ -28,10 +28,20 @@ def commands() -> list[str]:
 
 def test_the_library_example_runs_as_printed(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    (script,) = code(ROOT / "docs" / "library.md")
+    script, probe = code(ROOT / "docs" / "library.md")
     assert len(script.splitlines()) <= 35
-    exec(compile(script.replace("Trainer(", "Trainer(accelerator='cpu', "), "docs", "exec"), {})
-    assert "(321, 321)" in capsys.readouterr().out
+    names: dict[str, object] = {}
+    exec(compile(script.replace("Trainer(", "Trainer(accelerator='cpu', "), "docs", "exec"), names)
+    exec(compile(probe, "docs", "exec"), names)
+    out = capsys.readouterr().out
+    assert "(321, 321)" in out
+    assert "log 20" in out
+
+
+def test_the_gradients_example_runs_as_printed(capsys) -> None:
+    (script,) = code(ROOT / "docs" / "gradients.md")
+    exec(compile(script, "docs", "exec"), {})
+    assert "torch.Size([200, 200]) torch.Size([30, 30])" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", commands())

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from small import data, module, trainer
 
 from grokscope import GOPCallback, Run
-from grokscope.callbacks import Checkpoints, gop
+from grokscope.callbacks import Checkpoints
 from grokscope.callbacks.schedule import Schedule, log, parse_schedule
 from grokscope.models import GrokkingModule
 from grokscope.store import reopen
@@ -164,7 +164,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(
         for path in (tmp_path / "part").iterdir():
             path.unlink()
         observer = callback(tmp_path / "part")
-        observer.on_train_end = lambda *args: observer._recorder.writer.close()
+        observer.on_train_end = lambda *args: observer._rows.close()
         fit(observer, stop + 30, batch_size=batch_size)
     last = tmp_path / "last.ckpt"
     fit(callback(tmp_path / "part"), batch_size=batch_size, ckpt_path=last)
@@ -195,7 +195,7 @@ def test_the_checkpoint_knows_rows_that_wait_whatever_the_order_of_the_callbacks
 
 def test_more_rows_than_there_was_room_for_are_all_there(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(reopen, "FIRST_ROOM", 3)
-    monkeypatch.setattr(gop, "QUEUE_ROWS", 3)
+    monkeypatch.setattr(waiting, "QUEUE_ROWS", 3)
     fit(callback(tmp_path, schedule="adaptive log 5 to every 1"))
     run = Run.open(tmp_path)
     assert len(run.epochs("batch")) > 50

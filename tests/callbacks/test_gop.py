@@ -130,7 +130,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(
     if not finished:  # two more epochs that the checkpoint does not know, then a kill
         shutil.rmtree(tmp_path / "part")
         killed = GOPCallback(schedule=EVERY, output_dir=tmp_path / "part")
-        killed.on_train_end = lambda *args: killed._recorder.writer.close()
+        killed.on_train_end = lambda *args: killed._rows.close()
         fit(9, batch_size, killed)
     fit(
         12,

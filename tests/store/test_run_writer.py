@@ -95,6 +95,18 @@ def test_rows_of_all_files_come_back_live_and_final(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(TABLES)
 
 
+def test_more_rows_at_once_than_there_is_room_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(reopen, "FIRST_ROOM", 2)
+    run = RunWriter(tmp_path, {METRICS: [(ROOT, None)]})
+    rows = [row_of(ROOT, epoch) for epoch in range(11)]
+    run.extend(METRICS, "", {name: [row[name] for row in rows] for name in ROOT.columns})
+    run.close()
+    np.testing.assert_array_equal(
+        TableFile(tmp_path / METRICS).read("", "train_loss"),
+        expected(ROOT, "train_loss", range(11)),
+    )
+
+
 def test_a_run_of_unknown_length_grows_without_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(reopen, "FIRST_ROOM", 2)
     tables = {METRICS: [(ROOT, None), (GLOBAL, None)]}

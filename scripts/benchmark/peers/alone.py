@@ -42,7 +42,7 @@ def gpt2(**sizes: int) -> dict[str, float]:
     """Exact `sample` spectrum of the GPT-2-shaped net: seconds, and peak of the whole process."""
     task = tasks.gpt2(**sizes)
     begun = time.perf_counter()
-    found = ways.ours(task)
+    found = ways.ours(task, torch.float64)
     k_seconds = time.perf_counter() - begun
     eigenvalues = torch.linalg.eigvalsh(found / task.n)
     seconds = time.perf_counter() - begun

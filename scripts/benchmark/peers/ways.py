@@ -20,11 +20,12 @@ Way = Callable[[Task], Tensor]
 COLUMNS = 16_384  # of the gradients, in one product
 
 
-def ours(task: Task) -> Tensor:
-    """``grokscope.gradients``."""
+def ours(task: Task, dtype: torch.dtype | None = None) -> Tensor:
+    """``grokscope.gradients``; ``dtype`` is that of the products, None of the gradients."""
     from grokscope.gradients import capture
 
-    return capture(task.net, task.loss, task.inputs, task.targets).gram()
+    factors = capture(task.net, task.loss, task.inputs, task.targets)
+    return factors.gram(products=dtype or task.parameters[0].dtype)
 
 
 def one_by_one(task: Task) -> Tensor:

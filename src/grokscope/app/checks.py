@@ -13,7 +13,7 @@ from hydra import utils
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -45,7 +45,7 @@ def validate(config: DictConfig) -> None:
             parts.data.setup("fit")
         _check_fit(config, parts)
         _check_optimizer(config, parts)
-        _check_schedules(parts.trainer)
+        _check_callbacks(parts.trainer, parts.model)
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -195,11 +195,12 @@ def _check_optimizer(config: DictConfig, parts: Parts) -> None:
         parts.model.configure_optimizers()
 
 
-def _check_schedules(trainer: Trainer) -> None:
+def _check_callbacks(trainer: Trainer, model: LightningModule) -> None:
     stop = trainer.max_epochs or 0
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, GOPCallback):
             try:
+                callback.check_module(model)
                 callback.check_schedules(trainer)
             except ValueError as error:
                 raise UserError(str(error)) from error

@@ -19,20 +19,20 @@ from grokscope.callbacks.gradient_buffer import GradientBuffer
 from grokscope.callbacks.kinds import (
     BatchKind,
     Kind,
-    Recorded,
     TrajectoryKind,
     WeightKind,
     require_window_bytes,
-    stack,
 )
 from grokscope.callbacks.losses import LossReader
+from grokscope.callbacks.measurement import Recorded
 from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.probe import Given, require_probe, require_source
 from grokscope.callbacks.probe_kinds import PROBE_KINDS
 from grokscope.callbacks.probing import Probing
-from grokscope.callbacks.recorder import Found, Pass, Recorder, log_rows
+from grokscope.callbacks.recorder import Pass, Recorder
 from grokscope.callbacks.schedule import Schedule
 from grokscope.callbacks.timetable import Timetable, check_epochs, parse_schedules
+from grokscope.callbacks.waiting import WaitingRows
 from grokscope.gradients.layout import gradient_layout, gradients_of
 from grokscope.store.info import environment, update_info
 from grokscope.validation import require_choice, require_float, require_int
@@ -40,7 +40,6 @@ from grokscope.validation import require_choice, require_float, require_int
 KINDS = ("batch", "weight", "trajectory", "sample", "input")
 FROM_GRADIENTS = frozenset({"batch", "weight", "trajectory", "factor"})
 UNKNOWN_BATCHES = 64
-QUEUE_BYTES, QUEUE_ROWS = 2**24, 512
 
 
 class GOPCallback(Callback):
@@ -114,24 +113,22 @@ class GOPCallback(Callback):
         self.top_k = require_int("top_k", top_k)
         self.rank_threshold = require_float("rank_threshold", rank_threshold, minimum=0, below=1)
         self.max_bytes = require_int("max_bytes", max_bytes)
-        self.on_nonfinite = on_nonfinite
+        self.on_nonfinite = require_choice("on_nonfinite", on_nonfinite, ("warn", "raise"))
         self.trajectory_window = require_int("trajectory_window", trajectory_window)
         self.probe, self.centered = require_probe(probe), centered
         self.output_dir = None if output_dir is None else Path(output_dir)
-        self._report = NonfiniteReport(on_nonfinite)
         self._first_detector = make_detector(thresholds, patience)
-        self._recorder: Recorder | None = None
         self._begin_anew()
 
     def _begin_anew(self) -> None:
         """Forget earlier rows; a resumed run gets them back from its checkpoint."""
         self._timetable = Timetable(self.schedules)
         self._detector = self._first_detector
+        self._rows: WaitingRows | None = None
         self._kinds: list[Kind] = []
         self._probing: Probing | None = None
         self._kind_states: dict[str, Any] = {}
         self._open: Pass | None = None
-        self._queue: list[Pass] = []
 
     def next_due(self, epoch: int) -> int | None:
         """The first epoch at or after ``epoch`` in which this callback wants the hooks."""
@@ -197,7 +194,7 @@ class GOPCallback(Callback):
         if self.output_dir is None:
             self.output_dir = Path(trainer.log_dir or trainer.default_root_dir)
         resume = trainer.ckpt_path is not None
-        self._recorder = Recorder(
+        recorder = Recorder(
             self.output_dir,
             self._all_kinds,
             self.schedules,
@@ -213,8 +210,10 @@ class GOPCallback(Callback):
         update_info(self.output_dir, error=None, **environment())
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
             self._detector = replayed(self._detector, self.output_dir)
-        self._loggers = list(trainer.loggers)
-        self._announcer = Announcer(self.output_dir, self._loggers, self._detector, resume)
+        loggers, detector = list(trainer.loggers), self._detector
+        announcer = Announcer(self.output_dir, loggers, detector, resume)
+        report = NonfiniteReport(self.on_nonfinite)
+        self._rows = WaitingRows(recorder, loggers, self._kinds, detector, announcer, report)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -226,7 +225,7 @@ class GOPCallback(Callback):
 
     def observe_step(self, trainer: Trainer, epoch: int) -> None:
         """Take the gradient, and at the first step of a pass the losses."""
-        if self._recorder is None:
+        if self._rows is None:
             self._take_part(epoch)
             return
         if self._open is None and self.next_due(epoch) != epoch:
@@ -267,52 +266,30 @@ class GOPCallback(Callback):
         self._flush()
 
     def observe_pass(self, trainer: Trainer) -> None:
-        """Close the row of the pass that has ended.
-
-        Rows wait for each other, up to ``QUEUE_ROWS``, ``QUEUE_BYTES`` of gradients or the end
-        of Lightning's epoch (a quarter of a second): measured one after the other they cost
-        half of what they cost between training steps, which leave the processor's caches cold.
-        What is due next is decided here.
-        """
-        if self._open is None or self._recorder is None:
-            return
-        row, self._open = self._open, None
-        losses = self._losses.finish(trainer) if row.wants("metrics") else {}
-        gradients = self._buffer.rows() if self._buffer.seen else None
-        self._queue.append(replace(row, losses=losses, gradients=gradients))
-        if losses:
-            self._timetable.observe(row.epoch, losses)
-        size = 0 if gradients is None else gradients.nbytes
-        if len(self._queue) >= QUEUE_ROWS or len(self._queue) * size > QUEUE_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        """Measure and write the rows that wait; then say what they show."""
-        if self._recorder is None or not self._queue:
+        """Close the row of the pass that has ended; what is due next is decided here."""
+        if self._open is None or self._rows is None:
             return
         begun = time.perf_counter()
-        queue, self._queue = self._queue, []
-        found = self._measure(queue)
-        self._recorder.write(queue, found)
-        log_rows(self._loggers, queue, found)
-        for each in queue:
-            self._detector = self._detector.after_row(each.epoch, each.losses)
-        self._announcer.tell(self._detector.events())
+        row, self._open = self._open, None
+        losses = self._losses.finish(trainer) if row.wants("metrics") else {}
+        if losses:
+            self._timetable.observe(row.epoch, losses)
+        gradients = self._buffer.rows() if self._buffer.seen else None
+        self._rows.add(replace(row, losses=losses, gradients=gradients))
         self._seconds += time.perf_counter() - begun
-        self._report.check(queue, self._kinds, found)
+
+    def _flush(self) -> None:
+        if self._rows is not None:
+            begun = time.perf_counter()
+            self._rows.flush()
+            self._seconds += time.perf_counter() - begun
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the closing row (losses after the last pass) and compress the files."""
-        if self._recorder is None:
+        if self._rows is None:
             return
-        final = self._detector
-        if losses := self._losses.now():
-            closing = Pass(trainer.current_epoch, trainer.global_step, losses)
-            self._recorder.write([closing], {})
-            log_rows(self._loggers, [closing], {})
-            final = final.after_row(closing.epoch, losses)
-        self._announcer.tell(final.events(final=True))
-        self._recorder.writer.finalise()
+        losses, clock = self._losses.now(), (trainer.current_epoch, trainer.global_step)
+        self._rows.finish(Pass(*clock, losses) if losses else None)
         stop = _last_epoch(trainer)
         complete = stop is None or trainer.current_epoch >= stop
         self._end("finished" if complete else "stopped")
@@ -321,10 +298,10 @@ class GOPCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write the rows that wait, unless that is what failed; the files stay as they are."""
-        if self._recorder is not None:
+        if self._rows is not None:
             with suppress(Exception):
-                self._flush()
-            self._recorder.writer.close()
+                self._rows.flush()
+            self._rows.close()
             interrupted = isinstance(exception, KeyboardInterrupt)
             self._end("stopped" if interrupted else "failed", error=repr(exception))
 
@@ -334,7 +311,7 @@ class GOPCallback(Callback):
         return {
             "kinds": {kind.name: kind.state() for kind in self._all_kinds},
             "schedules": self._timetable.state(),
-            "detector": self._detector.state(),
+            "detector": (self._rows.detector if self._rows else self._detector).state(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -360,30 +337,13 @@ class GOPCallback(Callback):
         }
         return [make[name]() for name in self.kinds if name in make]
 
-    def _measure(self, passes: Sequence[Pass]) -> dict[str, Found]:
-        """What is due at each of the passes, those of a kind together."""
-        found = {}
-        for kind in self._kinds:
-            wanted = {
-                i: p.gradients
-                for i, p in enumerate(passes)
-                if p.gradients is not None and p.wants(kind.name)
-            }
-            if wanted:
-                measurement = kind.measure(list(wanted.values()))
-                found[kind.name] = Found(list(wanted), measurement)
-        for name in PROBE_KINDS.intersection(self.kinds):
-            probed = {i: p.probed[name] for i, p in enumerate(passes) if name in p.probed}
-            if probed:
-                found[name] = Found(list(probed), stack(list(probed.values())))
-        return found
-
     def _end(self, status: str, **entries: Any) -> None:
         assert self.output_dir is not None
+        assert self._rows is not None
         entries["wall_seconds"] = round(time.perf_counter() - self._started, 3)
         entries["measure_seconds"] = round(self._seconds, 3)
         update_info(self.output_dir, status=status, **entries)
-        self._recorder = None
+        self._detector, self._rows = self._rows.detector, None
 
 
 def _last_epoch(trainer: Trainer) -> int | None:

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grokscope.callbacks.measurement import Measurement, Recorded
 from grokscope.callbacks.rows import padded
 from grokscope.gradients.layout import GradientLayout
 from grokscope.measures.gop import (
@@ -22,43 +23,6 @@ from grokscope.measures.gop import (
 )
 from grokscope.measures.spectra import spectrum_metrics
 from grokscope.measures.trajectory import GradientWindow
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Metrics and largest eigenvalues of n passes, of the whole and by layer.
-
-    Attributes:
-        whole: Name -> (n,); ``eigenvalues_top_k`` (n, k).
-        layers: Name -> (n, layers); ``eigenvalues_top_k`` (n, layers, k), NaN where there are
-            fewer.
-    """
-
-    whole: dict[str, Any]
-    layers: dict[str, Any]
-
-
-def stack(measurements: Sequence[Measurement]) -> Measurement:
-    """One measurement of all passes of several."""
-    parts: list[dict[str, Any]] = [{}, {}]
-    for part, kind in zip(parts, ("whole", "layers"), strict=True):
-        rows = [getattr(measurement, kind) for measurement in measurements]
-        part.update({name: np.concatenate([row[name] for row in rows]) for name in rows[0]})
-    return Measurement(*parts)
-
-
-class Recorded(Protocol):
-    """What has rows of its own: layers, and a number of eigenvalues stored."""
-
-    name: str
-    layers: tuple[str, ...]
-    width: int
-
-    def state(self) -> dict[str, Any]:
-        """What it remembers of earlier passes, for a checkpoint."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
 
 
 class Kind(Recorded, Protocol):
@@ -72,7 +36,7 @@ class Kind(Recorded, Protocol):
 
 
 @dataclass
-class BatchKind:
+class BatchKind(Kind):
     """The outer product of the gradient that the optimizer uses (rank <= mini-batches a pass).
 
     Args:
@@ -135,7 +99,7 @@ class BatchKind:
 
 
 @dataclass
-class WeightKind:
+class WeightKind(Kind):
     """Γ Γᵀ of each weight matrix; the whole is their block-diagonal sum.
 
     Γ is the mean of the mini-batch gradients of the pass. Same arguments as
@@ -185,7 +149,7 @@ class WeightKind:
 
 
 @dataclass
-class TrajectoryKind:
+class TrajectoryKind(Kind):
     """The mean outer product of the last gradients that the optimizer used (rank <= window).
 
     Every mini-batch gradient kept of a measured pass counts as one step.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed, nn
 
-from grokscope.callbacks.kinds import Measurement, Recorded
+from grokscope.callbacks.measurement import Measurement, Recorded
 from grokscope.callbacks.probe import Probe
 from grokscope.callbacks.rows import ANSATZ, STATISTICS, padded
 from grokscope.gradients import Factors, capture, gather
@@ -34,7 +34,7 @@ class ProbeKind(Recorded, Protocol):
 
 
 @dataclass
-class SampleKind:
+class SampleKind(ProbeKind):
     """Second moment of the per-sample gradients at the probe.
 
     In a distributed run each process takes its share of the probe; the first one measures.
@@ -61,6 +61,12 @@ class SampleKind:
         self.layers = gradient_layout(net.named_parameters()).layers
         self.width = min(self.top_k, len(self.probe))
         self._previous: Tensor | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Probe, centring, mode and precision."""
+        known = {"n_samples": len(self.probe), "mode": "eval", "precision": "float64"}
+        return known | {"centered": int(self.centered), "overlap_k": min(OVERLAP_K, self.width)}
 
     def measure(self, module: nn.Module) -> Measurement | None:
         """Spectra, noise scale and coherence, overlap with the last measured epoch."""
@@ -101,7 +107,7 @@ class SampleKind:
 
 
 @dataclass
-class InputKind:
+class InputKind(ProbeKind):
     """Average gradient outer products at the input of the net and of its layers (AGOP).
 
     The whole is that of the input where this is numbers, and of the first embedding's output,
@@ -129,6 +135,11 @@ class InputKind:
         if not self._inputs.is_floating_point() and not self._embeddings:
             raise ValueError("kinds must not hold 'input' for tokens without an embedding layer.")
         self.width = min(self.top_k, max(gop.n_parameters for gop in first.values()))
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Probe and mode."""
+        return {"n_samples": len(self.probe), "mode": "eval"}
 
     def measure(self, module: nn.Module) -> Measurement | None:
         """Spectra, and the neural feature ansatz of each linear layer."""

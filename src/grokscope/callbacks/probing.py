@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning import LightningModule
 
-from grokscope.callbacks.kinds import Measurement
+from grokscope.callbacks.measurement import Measurement
 from grokscope.callbacks.probe import Given, find_probe
 from grokscope.callbacks.probe_kinds import PROBE_KINDS, InputKind, ProbeKind, SampleKind
 

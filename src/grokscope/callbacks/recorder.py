@@ -13,7 +13,7 @@ from lightning.pytorch.loggers.logger import Logger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from grokscope.callbacks.kinds import Measurement, Recorded
+from grokscope.callbacks.measurement import Measurement, Recorded
 from grokscope.callbacks.rows import (
     factor_table,
     global_table,
@@ -150,7 +150,9 @@ class Recorder:
         tables: Tables = {METRICS_FILE: [(root, self._rows(root_schedule, closing=1))]}
         for kind in self._kinds:
             rows = self._rows(self._schedules[kind.name])
-            tables[METRICS_FILE].append((global_table(kind.name, kind.width), rows))
+            tables[METRICS_FILE].append(
+                (global_table(kind.name, kind.width, kind.attributes), rows)
+            )
             layers = layer_table(kind.name, kind.layers, kind.width)
             tables.setdefault(LAYERS, []).append((layers, rows))
         if "factor" in self._schedules:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,11 +60,14 @@ def root_table(extra: tuple[str, ...], width: int) -> Table:
     return Table("", columns)
 
 
-def global_table(kind: str, width: int) -> Table:
+def global_table(
+    kind: str, width: int, attributes: Mapping[str, Any] = MappingProxyType({})
+) -> Table:
     """``gop/<kind>`` in ``metrics.h5``: every metric of the whole matrix, and the kind's own."""
     names = (*METRICS, *WHOLE_ONLY.get(kind, ()))
     columns = CLOCK | {name: Column() for name in names}
-    return Table(f"gop/{kind}", columns | {"eigenvalues_top_k": Column((width,))})
+    columns["eigenvalues_top_k"] = Column((width,))
+    return Table(f"gop/{kind}", columns, attributes)
 
 
 def layer_table(kind: str, layers: tuple[str, ...], width: int) -> Table:

@@ -10,8 +10,9 @@ from operator import itemgetter
 import torch
 from torch import Tensor, nn
 
+from grokscope.gradients.combine import combined, compact
 from grokscope.gradients.factors import Factors
-from grokscope.gradients.forms import Form, Rows, combined, compact
+from grokscope.gradients.forms import Form, Rows
 from grokscope.gradients.mixing import close, mixer
 from grokscope.gradients.network import Inputs, Loss, Network, Samples, renormalises, samples_of
 from grokscope.gradients.per_sample import gradients, per_sample_gradients

@@ -13,7 +13,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from grokscope.gradients.calls import HANDLERS, Call, Handler
+from grokscope.gradients.calls import Call, Handler
+from grokscope.gradients.layer_calls import HANDLERS
 from grokscope.gradients.sites import SampleDim, Site, View
 
 GETTERS = (torch.Tensor.T.__get__, torch.Tensor.mT.__get__)  # type: ignore[attr-defined]

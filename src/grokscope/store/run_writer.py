@@ -53,17 +53,22 @@ class RunWriter:
 
     def append(self, file: str, table: str, row: Mapping[str, Any]) -> None:
         """Add one row; see :meth:`grokscope.store.writer.LiveFile.append`."""
-        self._make_room(file, table, 1)
+        self._room(file, table)
         self._files[file].append(table, row)
 
     def extend(self, file: str, table: str, rows: Mapping[str, Any]) -> None:
         """Add rows; see :meth:`grokscope.store.writer.LiveFile.extend`."""
-        self._make_room(file, table, len(rows["epoch"]))
-        self._files[file].extend(table, rows)
+        start, count = 0, len(rows["epoch"])
+        while start < count:
+            stop = start + self._room(file, table)
+            self._files[file].extend(table, {n: v[start:stop] for n, v in rows.items()})
+            start = stop
 
-    def _make_room(self, file: str, table: str, count: int) -> None:
-        while self._files[file].room(table) < count:
+    def _room(self, file: str, table: str) -> int:
+        """Rows that a table has room for, at least one."""
+        if not self._files[file].room(table):
             self._grow(file)
+        return self._files[file].room(table)
 
     def _grow(self, file: str) -> None:
         """The same rows with room for as many again; what was stated has proved too low."""

@@ -11,7 +11,7 @@ import numpy as np
 from grokscope.store.layout import read_attribute
 from grokscope.store.tables import TableFile
 
-KINDS = ("batch", "weight")
+KINDS = ("batch", "weight", "trajectory", "sample", "input")
 GROUP_BYTES = 2**13  # most bytes of one view, measured at a third of this
 COMPACT = 200  # attributes kept in the object header; HDF5 gives more than 8 a heap of 1.7 kB
 

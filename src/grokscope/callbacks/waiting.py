@@ -1,0 +1,109 @@
+"""Rows that wait, to be measured, written and told of together."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from lightning.pytorch.loggers.logger import Logger
+
+from grokscope.callbacks.detection import Detector
+from grokscope.callbacks.events import Announcer
+from grokscope.callbacks.kinds import Kind
+from grokscope.callbacks.measurement import stack
+from grokscope.callbacks.nonfinite import NonfiniteReport
+from grokscope.callbacks.recorder import Found, Pass, Recorder, log_rows
+
+QUEUE_BYTES, QUEUE_ROWS = 2**24, 512
+
+
+class WaitingRows:
+    """Rows on their way to the files, the loggers and the log.
+
+    They wait for each other, up to ``QUEUE_ROWS`` of them or ``QUEUE_BYTES`` of gradients, or
+    until :meth:`flush`: measured one after the other they cost half of what they cost between
+    training steps, which leave the processor's caches cold.
+
+    Args:
+        recorder: Writes them.
+        loggers: Get their scalars.
+        kinds: Measured from the gradients of a row.
+        detector: Looks for memorisation and generalisation.
+        announcer: Tells what it finds.
+        report: Told of gradients that are not finite.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        loggers: Sequence[Logger],
+        kinds: Sequence[Kind],
+        detector: Detector,
+        announcer: Announcer,
+        report: NonfiniteReport,
+    ) -> None:
+        self._recorder, self._loggers, self._kinds = recorder, loggers, kinds
+        self.detector, self._announcer, self._report = detector, announcer, report
+        self._rows: list[Pass] = []
+
+    def add(self, row: Pass) -> None:
+        """Let a row wait, or flush."""
+        self._rows.append(row)
+        size = 0 if row.gradients is None else row.gradients.nbytes
+        if len(self._rows) >= QUEUE_ROWS or len(self._rows) * size > QUEUE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Measure and write the rows that wait; then say what they show.
+
+        Raises:
+            FloatingPointError: At a gradient that is not finite, if that was asked for; the row
+                is written.
+        """
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        found = self._measure(rows)
+        self._recorder.write(rows, found)
+        log_rows(self._loggers, rows, found)
+        for each in rows:
+            self.detector = self.detector.after_row(each.epoch, each.losses)
+        self._announcer.tell(self.detector.events())
+        self._report.check(rows, self._kinds, found)
+
+    def finish(self, closing: Pass | None) -> None:
+        """Write the last row, say what is certain now, and compress the files."""
+        self.flush()
+        final = self.detector
+        if closing is not None:
+            self._recorder.write([closing], {})
+            log_rows(self._loggers, [closing], {})
+            final = final.after_row(closing.epoch, closing.losses)
+        self._announcer.tell(final.events(final=True))
+        self._recorder.writer.finalise()
+
+    def close(self) -> None:
+        """Close the files as they are."""
+        self._recorder.writer.close()
+
+    def _measure(self, rows: Sequence[Pass]) -> dict[str, Found]:
+        """What is due at each of the rows, those of a kind together."""
+        found = {}
+        for kind in self._kinds:
+            wanted = {
+                i: row.gradients
+                for i, row in enumerate(rows)
+                if row.gradients is not None and row.wants(kind.name)
+            }
+            if wanted:
+                found[kind.name] = Found(list(wanted), kind.measure(list(wanted.values())))
+        return found | _probed(rows)
+
+
+def _probed(rows: Sequence[Pass]) -> dict[str, Found]:
+    """What was measured when the rows began."""
+    names: Collection[str] = {name for row in rows for name in row.probed}
+    found = {}
+    for name in sorted(names):
+        there = {i: row.probed[name] for i, row in enumerate(rows) if name in row.probed}
+        found[name] = Found(list(there), stack(list(there.values())))
+    return found
