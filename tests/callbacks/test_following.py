@@ -14,7 +14,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from small import data, module, trainer
 
 from grokscope import GOPCallback, Run
-from grokscope.callbacks import Checkpoints
+from grokscope.callbacks import Checkpoints, waiting
 from grokscope.callbacks.schedule import Schedule, log, parse_schedule
 from grokscope.models import GrokkingModule
 from grokscope.store import reopen

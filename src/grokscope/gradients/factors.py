@@ -12,7 +12,7 @@ from grokscope.gradients.forms import Form, Token
 from grokscope.gradients.network import Network
 from grokscope.gradients.products import Pair, add_gram, with_shared_inputs
 
-BLOCK = 256
+BLOCK = 384
 DENSE_LIMIT = 2**30
 Forms = list[Form | None]
 
@@ -85,9 +85,8 @@ class Factors:
         Args:
             layer: One of :attr:`layers`; None for the whole.
             centered: Of the rows less their mean: the spectrum of the covariance.
-            products: Precision of the matrix products and of sums over positions; sums over
-                parameters are float64. float32 is faster and has an error of about 1e-7 of the
-                largest eigenvalue; smaller eigenvalues are noise then.
+            products: Precision of the products and sums. float32 is faster and has an error of
+                about 1e-7 of the largest eigenvalue; smaller eigenvalues are noise then.
         """
         wanted, settings = self._parameters(layer), (self.source.max_bytes // 32, products)
         gram = torch.zeros(
@@ -213,11 +212,15 @@ def _add_chunks(
     tokens = [pair for pair in pairs if isinstance(pair[0], Token) and isinstance(pair[1], Token)]
     others = [pair for pair in pairs if not any(pair is t for t in tokens)]
     for a, b in tokens:
-        add_gram(gram, a, b, numbers, products)
+        add_gram(gram, a, b, numbers)
     for rows in _blocks(gram.shape[0]):
         for columns in _blocks(gram.shape[1], rows.start if same else 0):
+            block = gram[rows, columns]
+            total = block if products == gram.dtype else torch.zeros_like(block, dtype=products)
             for a, b in others:
-                add_gram(gram[rows, columns], a.take(rows), b.take(columns), numbers, products)
+                add_gram(total, a.take(rows), b.take(columns), numbers)
+            if total is not block:
+                block.add_(total)
 
 
 def _blocks(n: int, start: int = 0) -> Iterator[slice]:

@@ -12,8 +12,8 @@ from grokscope.gradients.forms import Form, Outer, Rows, Token
 Pair = tuple[Form, Form]
 
 
-def add_gram(out: Tensor, a: Form, b: Form, numbers: int, products: torch.dtype) -> None:
-    """Add the inner products of two sets of samples, (n_a, n_b) float64, in place.
+def add_gram(out: Tensor, a: Form, b: Form, numbers: int) -> None:
+    """Add the inner products of two sets of samples, (n_a, n_b), in the precision of ``out``.
 
     Chooses by operation count between products of the factors and of the gradients themselves.
 
@@ -22,19 +22,18 @@ def add_gram(out: Tensor, a: Form, b: Form, numbers: int, products: torch.dtype)
         a: Gradients of one parameter, of n_a samples.
         b: Of n_b samples.
         numbers: Entries of gradients that are written out at a time, at most.
-        products: Precision of the matrix products.
     """
     if isinstance(a, Token) and isinstance(b, Token):
-        _add_tokens(out, a, b, products)
+        _add_tokens(out, a, b)
     elif isinstance(a, Outer) and isinstance(b, Outer):
         if factors_pay(a, b):
-            _add_factors(out, a, b, products)
+            _add_factors(out, a, b)
         else:
-            _add_parts(out, a, b, numbers, products)
+            _add_parts(out, a, b, numbers)
     elif isinstance(a, Rows) and isinstance(b, Rows):
-        _add_product(out, a.values.to(products), b.values.to(products))
+        out.addmm_(a.values.to(out.dtype), b.values.to(out.dtype).T)
     else:
-        _add_product(out, a.rows().to(products), b.rows().to(products))
+        out.addmm_(a.rows().to(out.dtype), b.rows().to(out.dtype).T)
 
 
 def with_shared_inputs(pairs: list[Pair]) -> list[Pair]:
@@ -70,46 +69,36 @@ def factors_pay(a: Outer, b: Outer) -> bool:
     return a.left.shape[2] * b.left.shape[2] * (o + i) <= o * i
 
 
-def _add_product(out: Tensor, x: Tensor, y: Tensor) -> None:
-    if x.dtype == out.dtype:
-        out.addmm_(x, y.T)
-    else:
-        out.add_(x @ y.T)
-
-
-def _add_factors(out: Tensor, a: Outer, b: Outer, products: torch.dtype) -> None:
+def _add_factors(out: Tensor, a: Outer, b: Outer) -> None:
     r""":math:`\sum_{ts} (\delta_{it} \cdot \delta_{js}) (x_{it} \cdot x_{js})`."""
-    a_left, a_right = a.left.to(products), a.right.to(products)
-    b_left, b_right = b.left.to(products), b.right.to(products)
-    total = out if products == out.dtype else torch.zeros_like(out, dtype=products)
+    a_left, a_right = a.left.to(out.dtype), a.right.to(out.dtype)
+    b_left, b_right = b.left.to(out.dtype), b.right.to(out.dtype)
     for g in range(a_left.shape[1]):
         for t in range(a_left.shape[2]):
             for s in range(b_left.shape[2]):
                 deltas = a_left[:, g, t] @ b_left[:, g, s].T
-                total.addcmul_(deltas, a_right[:, g, t] @ b_right[:, g, s].T)
-    if total is not out:
-        out.add_(total)
+                out.addcmul_(deltas, a_right[:, g, t] @ b_right[:, g, s].T)
 
 
-def _add_parts(out: Tensor, a: Outer, b: Outer, numbers: int, products: torch.dtype) -> None:
+def _add_parts(out: Tensor, a: Outer, b: Outer, numbers: int) -> None:
     """Write the gradients out, some rows of the parameter at a time, and multiply."""
     (_, g, _, o), i = a.left.shape, a.right.shape[-1]
     step = max(1, numbers // (g * i * max(len(a), len(b), 1)))
     for start in range(0, o, step):
         part = slice(start, start + step)
         x, y = (replace(form, left=form.left[..., part]).entries() for form in (a, b))
-        _add_product(out, x.to(products), y.to(products))
+        out.addmm_(x.to(out.dtype), y.to(out.dtype).T)
 
 
-def _add_tokens(out: Tensor, a: Token, b: Token, products: torch.dtype) -> None:
+def _add_tokens(out: Tensor, a: Token, b: Token) -> None:
     """Samples that share a token: one product for each token that both sets have."""
     theirs = _by_token(b)
     for token, (rows, x) in _by_token(a).items():
         if token in theirs:
             columns, y = theirs[token]
-            x, y = x.to(products), y.to(products)
+            x, y = x.to(out.dtype), y.to(out.dtype)
             if len(rows) == len(out) and len(columns) == out.shape[1]:
-                _add_product(out, x, y)
+                out.addmm_(x, y.T)
             else:
                 out[rows[:, None], columns] += x @ y.T
 
