@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -207,6 +208,18 @@ def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def _flipped_bit(path: Path) -> None:
+    torch.save({"weight": torch.zeros(1000)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # in the tensor's numbers
+    path.write_bytes(content)
+
+
+def _compressed(path: Path) -> None:
+    with ZipFile(path, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**6))
+
+
 def _class_to_build(path: Path) -> None:
     keys = ("state_dict", "epoch", "global_step", "loops", "optimizer_states")
     torch.save({key: {} for key in keys} | {"hyper_parameters": {"_target_": "os.mkdir"}}, path)
@@ -226,6 +239,8 @@ def _other_entries(path: Path) -> None:
         (_raw_pickle, "not one"),
         (_cut, "not one"),
         (_empty, "it cannot be read"),
+        (_flipped_bit, "its part"),
+        (_compressed, "it is compressed"),
         (_class_to_build, "it names a class to build"),
         (_other_entries, "its entries are not those of a run"),
     ],

@@ -23,6 +23,7 @@ from grokscope.validation import require_choice, require_float
 
 Array = NDArray[np.float64]
 MARKS = (INFO_NAME, METRICS)
+MEASURED = "measured"  # in a run's folder: rows that were measured at its checkpoints
 
 
 class Run:
@@ -53,6 +54,14 @@ class Run:
             )
         return cls(folder)
 
+    def measured(self, name: str = "default") -> Run:
+        """What ``src/measure.py`` has measured at this run's checkpoints, under that name.
+
+        Raises:
+            FileNotFoundError: If there is nothing.
+        """
+        return Run.open(self.path / MEASURED / name)
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, status={self.status!r})"
 
@@ -68,7 +77,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``running``, ``finished``, ``stopped``, ``failed`` or ``unknown``.
+        """``running``, ``finished``, ``stopped``, ``failed``, ``failed: disk full``, ``unknown``.
 
         A process that was killed could not say so: its run stays ``running``.
         """
@@ -201,13 +210,16 @@ class Run:
 def runs(path: str | Path) -> list[Run]:
     """Every run at or below a folder, sweeps included, sorted by path (job 2 before job 10).
 
+    What was measured at a run's checkpoints later is no run of its own: :meth:`Run.measured`.
+
     Raises:
         FileNotFoundError: If there is no such folder.
     """
     if not Path(path).is_dir():
         raise FileNotFoundError(f"path must be a folder, got {path}: there is none.")
     folders = {found.parent for name in MARKS for found in Path(path).rglob(name)}
-    return [Run(folder) for folder in sorted(folders, key=_by_numbers)]
+    own = (folder for folder in folders if folder.parent.name != MEASURED)
+    return [Run(folder) for folder in sorted(own, key=_by_numbers)]
 
 
 def printable(text: str) -> str:

@@ -20,6 +20,7 @@ from grokscope.app.checkpoints import (
     check_architecture,
     check_epochs_left,
     check_same_settings,
+    newest_whole,
     read_checkpoint,
 )
 from grokscope.app.errors import UserError, one_line_errors
@@ -33,12 +34,18 @@ Part = TypeVar("Part")
 
 @dataclass
 class Parts:
-    """Everything that one run is made of."""
+    """Everything that one run is made of.
+
+    Attributes:
+        ckpt_path: Where it goes on from.
+        warning: Why that is not the newest checkpoint, if it is not.
+    """
 
     data: TensorDataModule
     model: GrokkingModule
     trainer: Trainer
-    ckpt_path: Path | None
+    ckpt_path: Path | None = None
+    warning: str | None = None
 
 
 def build(config: DictConfig) -> Parts:
@@ -52,7 +59,7 @@ def build(config: DictConfig) -> Parts:
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
-        return Parts(data, model, trainer, _resumed(config, model))
+        return Parts(data, model, trainer, *_resumed(config, model))
 
 
 def build_model(config: DictConfig) -> tuple[TensorDataModule, GrokkingModule]:
@@ -82,17 +89,24 @@ def _of_type(key: str, kind: type[Part], part: Any) -> Part:
     return part
 
 
-def _resumed(config: DictConfig, model: GrokkingModule) -> Path | None:
-    """The checkpoint to go on from, if it is one of this experiment."""
+def _resumed(config: DictConfig, model: GrokkingModule) -> tuple[Path | None, str | None]:
+    """The checkpoint to go on from, if it is one of this experiment, and a warning."""
     if config.ckpt_path is None:
-        return None
-    path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
-    content = read_checkpoint(path)
+        return None, None
+    path, content, warning = _checkpoint(config)
     check_architecture(path, content, model)
     if (folder := folder_of(path)) is not None:
         check_same_settings(folder, config)
     check_epochs_left(path, content, config.trainer.max_epochs)
-    return path
+    return path, warning
+
+
+def _checkpoint(config: DictConfig) -> tuple[Path, dict[str, Any], str | None]:
+    """The file that was named, or the newest whole one of the run that was."""
+    path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
+    if Path(str(config.ckpt_path)) == path:
+        return path, read_checkpoint(path), None
+    return newest_whole(path.parents[1])
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -13,10 +15,23 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from grokscope.app.errors import UserError, leaves
+from grokscope.app.folders import by_age
 
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
 FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
+
+
+class TornCheckpointError(UserError):
+    """A file that is no whole checkpoint of a run.
+
+    Attributes:
+        why: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"ckpt_path must be a checkpoint of a run, got {path}: {why}.")
+        self.path, self.why = path, why
 
 
 class _HasState(Protocol):
@@ -26,24 +41,70 @@ class _HasState(Protocol):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of tensors and plain values; nothing in it is executed.
 
+    The checksums of its parts are compared, which ``torch.load`` does not do.
+
     Raises:
-        UserError: If the file is not a Lightning checkpoint of that sort.
+        TornCheckpointError: If the file is not a Lightning checkpoint of that sort.
     """
+    _check_parts(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of its pickle protocol
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError) as error:
-        raise _not_one(path, "not one, or one with more than tensors and numbers") from error
+        raise TornCheckpointError(
+            path, "not one, or one with more than tensors and numbers"
+        ) from error
     except (AttributeError, ImportError, EOFError, OSError) as error:
-        raise _not_one(path, f"it cannot be read ({type(error).__name__})") from error
+        raise TornCheckpointError(path, f"it cannot be read ({type(error).__name__})") from error
     missing = NEEDED - set(content if isinstance(content, dict) else ())
     if missing:
-        raise _not_one(path, f"no {', '.join(sorted(missing))} in it")
+        raise TornCheckpointError(path, f"no {', '.join(sorted(missing))} in it")
     if "hyper_parameters" in content:
-        raise _not_one(path, "it names a class to build")
+        raise TornCheckpointError(path, "it names a class to build")
     if not _is_state(content["state_dict"]) or not isinstance(_passes(content), int):
-        raise _not_one(path, "its entries are not those of a run")
+        raise TornCheckpointError(path, "its entries are not those of a run")
     return content
+
+
+def _check_parts(path: Path) -> None:
+    """Refuse an archive with damaged parts, or with parts larger than itself."""
+    if not path.is_file() or not is_zipfile(path):
+        return  # torch knows what to say
+    try:
+        with ZipFile(path) as archive:
+            parts = archive.infolist()
+            if any(part.compress_type != ZIP_STORED for part in parts):
+                raise TornCheckpointError(path, "it is compressed")
+            if sum(part.file_size for part in parts) > path.stat().st_size:
+                raise TornCheckpointError(path, "its parts claim more bytes than it has")
+            damaged = archive.testzip()
+    except (BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
+        raise TornCheckpointError(path, f"it is damaged ({error})") from error
+    if damaged is not None:
+        raise TornCheckpointError(path, f"its part {damaged!r} is damaged")
+
+
+def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
+    """The newest checkpoint of a run that can be read, its content, and a warning if others can't.
+
+    Raises:
+        UserError: If none is whole.
+    """
+    torn: list[TornCheckpointError] = []
+    for path in by_age(folder):
+        try:
+            return path, read_checkpoint(path), _passed_over(torn, path)
+        except TornCheckpointError as error:
+            torn.append(error)
+    why = f"{torn[0].path.name}: {torn[0].why}" if torn else "there is none"
+    raise UserError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
+
+
+def _passed_over(torn: list[TornCheckpointError], used: Path) -> str | None:
+    if not torn:
+        return None
+    names = ", ".join(error.path.name for error in torn)
+    return f"{names} cannot be used ({torn[0].why}): going on from {used}."
 
 
 def passes_done(content: dict[str, Any]) -> int:
@@ -51,7 +112,9 @@ def passes_done(content: dict[str, Any]) -> int:
     return int(_passes(content))
 
 
-def check_architecture(path: Path, content: dict[str, Any], module: _HasState) -> None:
+def check_architecture(
+    path: Path, content: dict[str, Any], module: _HasState, key: str = "ckpt_path"
+) -> None:
     """Refuse a checkpoint whose parameters are not the module's.
 
     Raises:
@@ -62,7 +125,7 @@ def check_architecture(path: Path, content: dict[str, Any], module: _HasState) -
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
             raise UserError(
-                f"ckpt_path must hold this network, got {path}: parameter {name} has shape "
+                f"{key} must hold this network, got {path}: parameter {name} has shape "
                 f"{theirs.get(name, 'none')} there and {ours.get(name, 'none')} here."
             )
 
@@ -114,10 +177,6 @@ def read_settings(folder: Path) -> DictConfig:
     if not isinstance(config, DictConfig):
         raise UserError(f"run must have settings in its config.yaml, got a list in {path}.")
     return config
-
-
-def _not_one(path: Path, why: str) -> UserError:
-    return UserError(f"ckpt_path must be a checkpoint of a run, got {path}: {why}.")
 
 
 def _is_state(state: Any) -> bool:

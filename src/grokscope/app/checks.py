@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,16 +21,25 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from grokscope.app.build import Parts, build, quiet
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import check_log_dir
+from grokscope.app.storage import check_storage_settings, predict, refuse_too_large
 from grokscope.callbacks import Checkpoints, GOPCallback
 from grokscope.data.base import Split
+from grokscope.store.disk import Forecast
 from grokscope.validation import require_choice, require_float, require_int
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
 SIZES = ("widths", "n_tokens", "context", "d_in", "d_out")
 
 
-def validate(config: DictConfig) -> None:
+def validate(config: DictConfig, folder: Path | None = None) -> Forecast:
     """Build everything and load the data, so that what would fail fails now.
+
+    Args:
+        config: All settings.
+        folder: Where the run will be; None is somewhere in ``paths.log_dir``.
+
+    Returns:
+        What the run will write at most.
 
     Raises:
         UserError: For any setting that a part refuses, and for parts that do not fit together.
@@ -46,6 +56,9 @@ def validate(config: DictConfig) -> None:
         _check_fit(config, parts)
         _check_optimizer(config, parts)
         _check_callbacks(parts.trainer, parts.model)
+        forecast = predict(config, parts)
+    refuse_too_large(config, forecast, folder or Path(str(config.paths.log_dir)))
+    return forecast
 
 
 def without_hydra(config: DictConfig) -> DictConfig:
@@ -94,6 +107,7 @@ def check_settings(config: DictConfig) -> None:
     for split in ("train", "test"):
         require_float(f"thresholds.{split}", get(f"thresholds.{split}"), above=0, maximum=1)
     check_log_dir(get("paths.log_dir"), get("name"))
+    check_storage_settings(config)
     for name, logger in (config.logger or {}).items():
         _check_wandb(f"logger.{name}", logger)
     _check_optimizer_numbers(get("model.optimizer"))

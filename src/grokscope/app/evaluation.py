@@ -11,6 +11,7 @@ from rich.table import Table
 
 from grokscope.app.build import build_model
 from grokscope.app.checkpoints import (
+    TornCheckpointError,
     check_architecture,
     passes_done,
     read_checkpoint,
@@ -24,11 +25,15 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 
 def evaluate(config: DictConfig) -> None:
     """Print train and test loss and accuracy of a run's checkpoint."""
-    folder, path = _find(config)
-    content = read_checkpoint(path)
-    run_config = _run_config(folder)
+    folder = find_run(config, "eval")
+    path = _find(folder, config.checkpoint)
+    try:
+        content = read_checkpoint(path)
+    except TornCheckpointError as error:
+        raise UserError(f"checkpoint must be a whole one, got {path}: {error.why}.") from error
+    run_config = run_settings(folder)
     data, model = build_model(run_config)
-    check_architecture(path, content, model)
+    check_architecture(path, content, model, key="checkpoint")
     if any(tensor.dtype == torch.float64 for tensor in content["state_dict"].values()):
         model.double()
     model.load_state_dict(content["state_dict"])
@@ -45,21 +50,34 @@ def evaluate(config: DictConfig) -> None:
     Console(width=100).print(table)
 
 
-def _find(config: DictConfig) -> tuple[Path, Path]:
-    if OmegaConf.is_missing(config, "run"):
-        raise UserError("run must be a run folder: python src/eval.py run=logs/runs/...")
+def find_run(config: DictConfig, script: str) -> Path:
+    """The run folder that ``run`` names.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if OmegaConf.is_missing(config, "run") or config.run is None:
+        raise UserError(f"run must be a run folder: python src/{script}.py run=logs/runs/...")
     folder = Path(str(config.run))
-    path = folder / "checkpoints" / f"{config.checkpoint}.ckpt"
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run must be a run folder, got {folder}: no config.yaml there.")
-    if not path.is_file():
-        there = sorted(p.stem for p in path.parent.glob("*.ckpt"))
-        raise UserError(f"checkpoint must be one of {', '.join(there)}, got {config.checkpoint}.")
-    return folder, path
+    return folder
 
 
-def _run_config(folder: Path) -> DictConfig:
-    """The run's own configuration; it may build only what our configurations build."""
+def run_settings(folder: Path) -> DictConfig:
+    """The run's own configuration; it may build only what our configurations build.
+
+    Raises:
+        UserError: If it cannot be read, or names anything else.
+    """
     config = read_settings(folder)
     check_targets(config, CONFIGS)
     return config
+
+
+def _find(folder: Path, name: str) -> Path:
+    path = folder / "checkpoints" / f"{name}.ckpt"
+    if not path.is_file():
+        there = sorted(p.stem for p in path.parent.glob("*.ckpt"))
+        raise UserError(f"checkpoint must be one of {', '.join(there)}, got {name}.")
+    return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.run_writer import FILES
 
 LAST = "last.ckpt"
+EPOCH = re.compile(r"epoch_([0-9]{1,18})\.ckpt")
 
 
 def run_folder(log_dir: str, name: str, ckpt_path: str | None) -> str:
@@ -41,21 +43,44 @@ def claim(folder: Path) -> Path:
 
 
 def checkpoint(log_dir: str, name: str, ckpt_path: str) -> Path:
-    """The file that ``ckpt_path`` means: a path, or ``last`` for the newest run of this name.
+    """The file that ``ckpt_path`` means, which may be torn.
+
+    Args:
+        log_dir: Where runs lie.
+        name: Of the experiment.
+        ckpt_path: A file; a run's folder, for the newest one there; ``last`` for the newest run
+            of this name.
 
     Raises:
         UserError: If there is none.
     """
-    if ckpt_path != "last":
-        path = Path(str(ckpt_path))
-        if not path.is_file():
-            raise UserError(f"ckpt_path must be 'last' or a checkpoint file, got {ckpt_path!r}.")
-        return path
-    runs = Path(str(log_dir)) / "runs" / str(name)
-    found = sorted(runs.glob(f"*/checkpoints/{LAST}"), key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise UserError(f"ckpt_path=last needs a run with a checkpoint in {runs}, found none.")
-    return found[-1]
+    path = Path(str(ckpt_path))
+    if ckpt_path == "last":
+        runs = Path(str(log_dir)) / "runs" / str(name)
+        found = sorted(runs.glob("*/checkpoints/*.ckpt"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise UserError(f"ckpt_path=last needs a run with a checkpoint in {runs}, found none.")
+        path = found[-1].parents[1]
+    if newest := by_age(path):
+        return newest[0]
+    if not path.is_file():
+        raise UserError(
+            "ckpt_path must be 'last' or a checkpoint file or the folder of a run with "
+            f"checkpoints, got {ckpt_path!r}."
+        )
+    return path
+
+
+def by_age(folder: Path) -> list[Path]:
+    """The checkpoints of a run: ``last``, then the others from the newest to the oldest."""
+    last = folder / "checkpoints" / LAST
+    return [*([last] if last.is_file() else ()), *reversed(scheduled(folder).values())]
+
+
+def scheduled(folder: Path) -> dict[int, Path]:
+    """``epoch_<n>.ckpt`` of a run by n, ascending."""
+    named = ((EPOCH.fullmatch(p.name), p) for p in (folder / "checkpoints").glob("epoch_*.ckpt"))
+    return dict(sorted((int(name[1]), path) for name, path in named if name and path.is_file()))
 
 
 def check_log_dir(log_dir: object, name: object) -> None:
@@ -90,7 +115,7 @@ def check_run_dir(folder: Path, resumed: Path | None) -> None:
     if rows and not (own and own.samefile(folder)):
         raise UserError(
             f"hydra.run.dir must not hold another run's rows, got {folder} with {rows[0]}; "
-            f"choose another folder, or go on with ckpt_path={folder}/checkpoints/{LAST}."
+            f"choose another folder, or go on with run={folder}."
         )
 
 

@@ -18,6 +18,7 @@ from grokscope.app.checks import validate, validate_sweep, without_hydra
 from grokscope.app.errors import UserError, describe_config_error, refuse
 from grokscope.app.folders import check_run_dir, checkpoint, claim
 from grokscope.app.overrides import check_added_keys, describe_hydra_error
+from grokscope.app.storage import predicts_only
 
 
 class Validate(Callback):
@@ -27,13 +28,19 @@ class Validate(Callback):
         """Build everything once; a mistake ends the program with one line."""
         with _ending_the_program(config):
             check_added_keys(config.hydra.job.config_name, config.hydra.overrides.task)
-            validate(without_hydra(config))
+            folder = Path(str(config.hydra.run.dir))
+            forecast = validate(without_hydra(config), folder)
+            if predicts_only(config):
+                print("\n".join(forecast.lines()))
+                raise SystemExit(0)
             _prepare_run_dir(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The same for the jobs of a sweep."""
         with _ending_the_program(config):
             check_added_keys(config.hydra.job.config_name, config.hydra.overrides.task)
+            if predicts_only(config):
+                raise UserError("storage.predict_only=true is for one run: leave out --multirun.")
             validate_sweep(config)
 
 

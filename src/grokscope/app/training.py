@@ -19,11 +19,11 @@ from grokscope.analysis.run import Run
 from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, quiet, set_threads
 from grokscope.app.checks import validate
-from grokscope.app.errors import UserError
+from grokscope.app.errors import UserError, one_line_errors
+from grokscope.app.storage import note_prediction, one_line_when_full, predict
 from grokscope.callbacks import StopOnInterrupt
 from grokscope.models.memory import keep_freed_memory
 from grokscope.store.info import environment, read_info, update_info
-from grokscope.store.writer import StoreFullError
 
 log = logging.getLogger(__name__)
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTERM
@@ -42,11 +42,11 @@ def train(config: DictConfig) -> float | None:
     keep_freed_memory()
     with quiet():
         parts = build(config)
-    if is_main_process():
-        _write_settings(config, folder)
-        log.info("Training %s with seed %s in %s", config.name, config.seed, folder)
-    interrupted = _fit(parts, folder)
-    loss = _summarise(folder) if is_main_process() else None
+    with one_line_when_full(folder):
+        if is_main_process():
+            _begin(config, parts, folder)
+        interrupted = _fit(parts, folder)
+        loss = _summarise(folder) if is_main_process() else None
     if interrupted:
         raise SystemExit(INTERRUPTED)
     return loss
@@ -55,6 +55,18 @@ def train(config: DictConfig) -> float | None:
 def is_main_process() -> bool:
     """Whether this is the first process of the run (DDP starts others)."""
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
+    """Write down and log what is going to run."""
+    _write_settings(config, folder)
+    log.info("Training %s with seed %s in %s", config.name, config.seed, folder)
+    if parts.warning is not None:
+        log.warning(parts.warning)
+    with one_line_errors(config, "data"):
+        parts.data.prepare_data()
+        parts.data.setup("fit")
+    note_prediction(config, predict(config, parts), folder)
 
 
 def _write_settings(config: DictConfig, folder: Path) -> None:
@@ -75,7 +87,7 @@ def _fit(parts: Parts, folder: Path) -> bool:
             parts.trainer.fit(
                 parts.model, datamodule=parts.data, ckpt_path=parts.ckpt_path, weights_only=True
             )
-    except (StoreFullError, FloatingPointError) as error:
+    except FloatingPointError as error:
         raise UserError(str(error)) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "wandb":

@@ -74,6 +74,10 @@ class Checkpoints(Callback):
 
     def _save(self, trainer: Trainer, name: str) -> None:
         draft = self.output_dir / f".{name}.part"
-        trainer.save_checkpoint(draft, weights_only=False)
+        try:
+            trainer.save_checkpoint(draft, weights_only=False)
+        except BaseException:  # a full disk: what there is of it would keep it full
+            draft.unlink(missing_ok=True)
+            raise
         if trainer.is_global_zero:
             os.replace(draft, self.output_dir / name)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
@@ -24,16 +25,17 @@ from grokscope.callbacks.kinds import (
     require_window_bytes,
 )
 from grokscope.callbacks.losses import LossReader
-from grokscope.callbacks.measurement import Recorded
+from grokscope.callbacks.measurement import Expected, Recorded
 from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.probe import Given, require_probe, require_source
-from grokscope.callbacks.probe_kinds import PROBE_KINDS
+from grokscope.callbacks.probe_kinds import OVERLAP_K, PROBE_KINDS
 from grokscope.callbacks.probing import Probing
-from grokscope.callbacks.recorder import Pass, Recorder
+from grokscope.callbacks.recorder import Pass, Recorder, planned_tables, view_parts
 from grokscope.callbacks.schedule import Schedule
 from grokscope.callbacks.timetable import Timetable, check_epochs, parse_schedules
 from grokscope.callbacks.waiting import WaitingRows
 from grokscope.gradients.layout import gradient_layout, gradients_of
+from grokscope.store.disk import Growth, Part, failure, folder_bytes
 from grokscope.store.info import environment, update_info
 from grokscope.validation import require_choice, require_float, require_int
 
@@ -169,6 +171,30 @@ class GOPCallback(Callback):
                 f"schedule.sample must not be adaptive with several processes, got {followed}."
             )
 
+    def forecast(
+        self, module: LightningModule, stop: int, steps_per_epoch: int, dtype: torch.dtype
+    ) -> list[Part]:
+        """What ``stop`` passes store at most, table by table, for gradients of this dtype."""
+        self.check_module(module)
+        n_rows = self._rows_within(steps_per_epoch, dtype.itemsize)
+        kinds = [*self._make_kinds(n_rows), *self._expected_probe_kinds()]
+        settings: dict[str, Any] = {"n_rows": n_rows, "dtype": dtype}
+        settings["extra"] = LossReader(module).extra
+        planned = planned_tables(kinds, self.schedules, self._layout, **settings)
+        return [*(table.part(stop) for table in planned), *view_parts(planned, stop)]
+
+    def state_bytes(self, steps_per_epoch: int, dtype: torch.dtype) -> int:
+        """Most bytes of a module that was checked that this callback adds to a checkpoint."""
+        layout = self._layout
+        window, slots = self.trajectory_window, len(layout.slots)
+        n_rows = self._rows_within(steps_per_epoch, dtype.itemsize)
+        needed = {
+            "batch": n_rows * layout.size * dtype.itemsize,
+            "trajectory": 8 * window * (layout.size + slots * window),
+            "sample": 4 * OVERLAP_K * layout.size,
+        }
+        return sum(needed.get(kind, 0) for kind in self.kinds)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the run's files; a resumed run drops the rows after its checkpoint."""
         self._started, self._seconds = time.perf_counter(), 0.0
@@ -176,7 +202,7 @@ class GOPCallback(Callback):
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
         self._dtype = self._parameters[0].dtype
         self._buffer = GradientBuffer(self._rows_kept(trainer, pl_module, self._dtype.itemsize))
-        self._kinds = self._make_kinds()
+        self._kinds = self._make_kinds(self._buffer.n_rows)
         settings = self.top_k, self.rank_threshold, self.max_bytes
         self._probing = Probing(pl_module, self.kinds, self.probe, settings, self.centered)
         self._part_in = -1
@@ -206,6 +232,7 @@ class GOPCallback(Callback):
             stop=_last_epoch(trainer),
             resume=resume,
         )
+        self._growth = Growth(self.output_dir)
         update_info(self.output_dir, status="running", device=str(module.device))
         update_info(self.output_dir, error=None, **environment())
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
@@ -264,6 +291,8 @@ class GOPCallback(Callback):
         """Close the row of the pass if it is still open; measure and write what waits."""
         self.observe_pass(trainer)
         self._flush()
+        if self._rows is not None:
+            self._growth.report()
 
     def observe_pass(self, trainer: Trainer) -> None:
         """Close the row of the pass that has ended; what is due next is decided here."""
@@ -303,7 +332,9 @@ class GOPCallback(Callback):
                 self._rows.flush()
             self._rows.close()
             interrupted = isinstance(exception, KeyboardInterrupt)
-            self._end("stopped" if interrupted else "failed", error=repr(exception))
+            status = "stopped" if interrupted else failure(exception)
+            with suppress(OSError):  # what ended the run is the error to raise
+                self._end(status, error=repr(exception))
 
     def state_dict(self) -> dict[str, Any]:
         """What later rows depend on: the kinds' memory, adaptive schedules, events so far."""
@@ -326,12 +357,22 @@ class GOPCallback(Callback):
         if batches is None:
             batches = trainer.num_training_batches / trainer.accumulate_grad_batches
             batches = math.ceil(batches) if math.isfinite(batches) else UNKNOWN_BATCHES
+        return self._rows_within(batches, itemsize)
+
+    def _rows_within(self, batches: int, itemsize: int) -> int:
         return max(1, min(batches, self.max_bytes // (self._layout.size * itemsize)))
 
-    def _make_kinds(self) -> list[Kind]:
+    def _expected_probe_kinds(self) -> list[Expected]:
+        """Kinds at the probe by their largest sizes; their samples come with training."""
+        n_samples = self.probe if isinstance(self.probe, int) else self.top_k
+        width = {"sample": min(self.top_k, n_samples), "input": self.top_k}
+        layers = self._layout.layers
+        return [Expected(name, layers, width[name]) for name in self.kinds if name in width]
+
+    def _make_kinds(self, n_rows: int) -> list[Kind]:
         layout, settings = self._layout, (self.top_k, self.rank_threshold)
         make: dict[str, Callable[[], Kind]] = {
-            "batch": lambda: BatchKind(layout, self._buffer.n_rows, *settings),
+            "batch": lambda: BatchKind(layout, n_rows, *settings),
             "weight": lambda: WeightKind(layout, *settings),
             "trajectory": lambda: TrajectoryKind(layout, self.trajectory_window, *settings),
         }
@@ -342,8 +383,9 @@ class GOPCallback(Callback):
         assert self._rows is not None
         entries["wall_seconds"] = round(time.perf_counter() - self._started, 3)
         entries["measure_seconds"] = round(self._seconds, 3)
-        update_info(self.output_dir, status=status, **entries)
+        entries["disk_bytes"] = folder_bytes(self.output_dir)
         self._detector, self._rows = self._rows.detector, None
+        update_info(self.output_dir, status=status, **entries)
 
 
 def _last_epoch(trainer: Trainer) -> int | None:

@@ -49,3 +49,19 @@ class Recorded(Protocol):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
+
+
+@dataclass(frozen=True)
+class Expected(Recorded):
+    """Rows of a kind before it can be made: their largest size."""
+
+    name: str
+    layers: tuple[str, ...]
+    width: int
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing."""

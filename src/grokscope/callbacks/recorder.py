@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from lightning.pytorch.loggers.logger import Logger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grokscope.callbacks.adaptive import Adaptive
+from grokscope.callbacks.epochs import Union
 from grokscope.callbacks.measurement import Measurement, Recorded
 from grokscope.callbacks.rows import (
     factor_table,
@@ -26,10 +30,13 @@ from grokscope.callbacks.schedule import Schedule
 from grokscope.gradients.layout import GradientLayout
 from grokscope.measures.gop import batch_gop
 from grokscope.measures.spectra import METRICS
+from grokscope.store.disk import Part
 from grokscope.store.layout import Table
 from grokscope.store.run_writer import FULL, LAYERS, RunWriter
 from grokscope.store.run_writer import METRICS as METRICS_FILE
+from grokscope.store.views import GROUP_BYTES
 
+VIEW_BYTES = GROUP_BYTES // 2  # of a group in a finished file, at most
 Tables = dict[str, list[tuple[Table, int | None]]]
 
 
@@ -71,6 +78,87 @@ class Found:
     measurement: Measurement
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A table that a run will have.
+
+    Attributes:
+        file: Where it lies.
+        table: Its columns.
+        schedule: Of its rows.
+        setting: The keys that give the schedule.
+        closing: Further rows at the end of the run.
+    """
+
+    file: str
+    table: Table
+    schedule: Schedule
+    setting: str
+    closing: int = 0
+
+    def rows(self, start: int, stop: int | None) -> int | None:
+        """Rows of the passes from ``start`` to ``stop``; None where nobody knows."""
+        if stop is None or not self.schedule.fixed:
+            return None
+        return len(self.schedule.epochs(stop, start)) + self.closing
+
+    def part(self, stop: int) -> Part:
+        """What it takes on disk at most, over a run of ``stop`` passes."""
+        dense = densest(self.schedule)
+        rows = len(dense.epochs(stop)) + self.closing
+        basis = "" if self.schedule.fixed else f"as dense as {dense} throughout"
+        name = self.table.path or "top level"
+        return Part(self.file, name, rows, self.table.row_bytes, self.setting, basis)
+
+
+def planned_tables(
+    kinds: Sequence[Recorded],
+    schedules: Mapping[str, Schedule],
+    layout: GradientLayout,
+    *,
+    n_rows: int,
+    dtype: torch.dtype,
+    extra: tuple[str, ...],
+) -> list[Planned]:
+    """The tables of a run, file by file; arguments as for :class:`Recorder`."""
+    width = next((kind.width for kind in kinds if kind.name == "batch"), 0)
+    both = ["metrics", *(["batch"] if "batch" in schedules else [])]
+    root_schedule = reduce(or_, (schedules[name] for name in both))
+    setting = " and ".join(f"schedule.{name}" for name in both)
+    planned = [Planned(METRICS_FILE, root_table(extra, width), root_schedule, setting, closing=1)]
+    for kind in kinds:
+        when = schedules[kind.name], f"schedule.{kind.name}"
+        whole = global_table(kind.name, kind.width, kind.attributes)
+        layers = layer_table(kind.name, kind.layers, kind.width)
+        planned += [Planned(METRICS_FILE, whole, *when), Planned(LAYERS, layers, *when)]
+    if "factor" in schedules:
+        table = factor_table(layout, n_rows, _numpy_dtype(dtype).str)
+        planned.append(Planned(FULL, table, schedules["factor"], "schedule.factor"))
+    return planned
+
+
+def view_parts(planned: Sequence[Planned], stop: int) -> list[Part]:
+    """The ``epoch_<n>`` groups of finished files: one a row of the factor and a layer."""
+    factor = next((each for each in planned if each.file == FULL), None)
+    if factor is None:
+        return []
+    rows = factor.part(stop).rows
+    own = factor.table.columns["eigenvalues"].row_bytes + VIEW_BYTES
+    layers = (each.table.columns["eigenvalues_top_k"] for each in planned if each.file == LAYERS)
+    sizes = {FULL: own, LAYERS: sum(c.row_bytes + c.shape[0] * VIEW_BYTES for c in layers)}
+    basis = "estimate; at the end"
+    return [Part(f, "epoch_<n>", rows, n, factor.setting, basis) for f, n in sizes.items() if n]
+
+
+def densest(schedule: Schedule) -> Schedule:
+    """A schedule known in advance that has every epoch which this one may have."""
+    if isinstance(schedule, Adaptive):
+        return schedule.coarse | schedule.dense
+    if isinstance(schedule, Union):
+        return Union(tuple(map(densest, schedule.parts)))
+    return schedule
+
+
 class Recorder:
     """Writes rows into a run folder.
 
@@ -101,11 +189,15 @@ class Recorder:
         stop: int | None,
         resume: bool,
     ) -> None:
-        self._kinds, self._schedules, self._layout = kinds, schedules, layout
+        self._schedules, self._layout = schedules, layout
         self._n_rows, self._dtype, self._extra = n_rows, dtype, extra
-        self._span = start, stop
         self._width = next((kind.width for kind in kinds if kind.name == "batch"), 0)
-        self.writer = RunWriter(folder, self._tables(), start if resume else None)
+        settings: dict[str, Any] = {"n_rows": n_rows, "dtype": dtype, "extra": extra}
+        tables: Tables = {}
+        for planned in planned_tables(kinds, schedules, layout, **settings):
+            rows = planned.rows(start, stop)
+            tables.setdefault(planned.file, []).append((planned.table, rows))
+        self.writer = RunWriter(folder, tables, start if resume else None)
 
     def write(self, passes: Sequence[Pass], found: Mapping[str, Found]) -> None:
         """Add the rows of several passes to every table they have something for."""
@@ -141,31 +233,6 @@ class Recorder:
         eigenvalues = padded(batch_gop(row.gradients).eigenvalues, self._n_rows)
         values = {"n_batches": count, "gradient": stored, "eigenvalues": eigenvalues}
         return {"epoch": row.epoch, "step": row.step} | values
-
-    def _tables(self) -> Tables:
-        root_schedule = self._schedules["metrics"]
-        if "batch" in self._schedules:
-            root_schedule = root_schedule | self._schedules["batch"]
-        root = root_table(self._extra, self._width)
-        tables: Tables = {METRICS_FILE: [(root, self._rows(root_schedule, closing=1))]}
-        for kind in self._kinds:
-            rows = self._rows(self._schedules[kind.name])
-            tables[METRICS_FILE].append(
-                (global_table(kind.name, kind.width, kind.attributes), rows)
-            )
-            layers = layer_table(kind.name, kind.layers, kind.width)
-            tables.setdefault(LAYERS, []).append((layers, rows))
-        if "factor" in self._schedules:
-            table = factor_table(self._layout, self._n_rows, _numpy_dtype(self._dtype).str)
-            tables[FULL] = [(table, self._rows(self._schedules["factor"]))]
-        return tables
-
-    def _rows(self, schedule: Schedule, closing: int = 0) -> int | None:
-        """Rows to come; None where nobody knows."""
-        start, stop = self._span
-        if stop is None or not schedule.fixed:
-            return None
-        return len(schedule.epochs(stop, start)) + closing
 
 
 def log_rows(

@@ -100,6 +100,10 @@ class GrokkingModule(PassLoopModule):
         if self._make_scheduler is not None:
             cast(LRScheduler, self.lr_schedulers()).step()
 
+    def objective(self, batch: Batch) -> Tensor:
+        """What a step on these samples minimises, at the present weights and modes."""
+        return self._objective(self.loss.mean(self._forward(batch), batch.loss_targets), batch)
+
     def _forward(self, batch: Batch) -> Tensor:
         if batch.plan is not None:
             return cast(Any, self.net).forward_shared(batch.plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 NAME = "run.json"
-STATUSES = ("running", "finished", "stopped", "failed")
+DISK_FULL = "failed: disk full"
+STATUSES = ("running", "finished", "stopped", "failed", DISK_FULL)
+FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 PACKAGES = ("grokscope", "torch", "lightning", "hydra-core", "h5py", "numpy")
 
 
@@ -34,15 +37,42 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 
 def update_info(folder: Path, **entries: Any) -> None:
-    """Merge entries into ``run.json``; the file is replaced whole, never half-written."""
+    """Merge entries into ``run.json``; the file is replaced whole, never half-written.
+
+    On a full disk it is overwritten in the blocks that it has.
+
+    Raises:
+        OSError: If they do not suffice; the old content stays.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     info = read_info(folder) | entries
     draft = folder / f".{NAME}.{os.getpid()}"
+    content = (json.dumps(info, indent=2, default=str) + "\n").encode()
     try:
-        draft.write_text(json.dumps(info, indent=2, default=str) + "\n", encoding="utf-8")
+        draft.write_bytes(content)
         os.replace(draft, folder / NAME)
+    except OSError as error:
+        if error.errno not in FULL or not (folder / NAME).exists():
+            raise
+        draft.unlink(missing_ok=True)
+        _overwrite(folder / NAME, content)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """In one write; the old content comes back where there is no room for the new one."""
+    old = path.read_bytes()
+    with path.open("r+b", buffering=0) as file:
+        try:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            file.truncate(len(content))
+        except OSError:
+            file.seek(0)
+            file.write(old)
+            file.truncate(len(old))
+            raise
 
 
 def environment() -> dict[str, Any]:

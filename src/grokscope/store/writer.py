@@ -13,9 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from grokscope.store.info import FULL
 from grokscope.store.layout import Column, Table, create_live_file
 
-FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 COUNT = struct.Struct("<q")
 FAST = {
     "<f8": (struct.Struct("<d").pack, {float, int, np.float64, np.int64}),
