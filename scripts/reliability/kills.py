@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="keep the runs with findings")
     options = parser.parse_args()
-    found, notes = measure(options)
+    found = measure(options)
     fresh = options.fresh
     intro = (
         f"`src/train.py`, {EPOCHS} epochs, `SIGKILL`. The process notes each write that the store "
@@ -91,14 +91,12 @@ def main() -> None:
            "imported.")
     )  # fmt: skip
     report(options, "kills", "Killed processes", f"{intro}\n\n{text_of(found)}")
-    for note in notes:
-        print(note[:600], file=sys.stderr)
     total: Counter[str] = sum(found.values(), Counter())
     if failed := [what for what in FAILURES if total[what]]:
         raise SystemExit(f"failed: {', '.join(failed)}")
 
 
-def measure(options: argparse.Namespace) -> tuple[dict[str, Counter[str]], list[str]]:
+def measure(options: argparse.Namespace) -> dict[str, Counter[str]]:
     runs = options.kills or (6 if options.quick else 210)
     if options.fresh is None:
         options.fresh = 0 if options.quick else 10
@@ -117,18 +115,17 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Counter[str]], list[
         seed = options.seed * 100_000 + number
         cases.append(Case(seed, name, references[name], place / f"{number}", fresh, resume))
     found: dict[str, Counter[str]] = {name: Counter() for name in names}
-    notes = []
+    notes: list[str] = []
     for name, counts, said in _each(cases, options.jobs):
         found[name] += counts
         notes += said
         done = sum(c["kills"] for c in found.values())
-        print(f"\r{done} kills, {len(notes)} findings", end="", file=sys.stderr)
-    print(file=sys.stderr)
+        print(f"{done} kills", *(note[:600] for note in said), sep="\n  ", file=sys.stderr)
     if notes and options.keep:
         print(f"the runs with findings are kept in {place}", file=sys.stderr)
     else:
         shutil.rmtree(place)
-    return found, notes
+    return found
 
 
 def _each(cases: list[Case], jobs: int) -> Any:
