@@ -26,7 +26,7 @@ test-all: $(INSTALLED)  ## Run all tests, slow ones and those that need the netw
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED)  ## Check style
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)  ## Check types

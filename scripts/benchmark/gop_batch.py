@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from measure import table, verdict, write_section
+from timing import table, verdict, write_section
 
 from grokscope.callbacks.kinds import BatchKind
 from grokscope.callbacks.recorder import Found, Pass, Recorder

@@ -36,8 +36,8 @@ def main() -> None:
 
 
 def measure_and_write(parts: list[str], quick: bool) -> None:
-    from measure import write_section  # only now: we are in the other libraries' environment
     from peers import timings
+    from timing import write_section  # only now: we are in the other libraries' environment
 
     from grokscope.models.memory import keep_freed_memory
 

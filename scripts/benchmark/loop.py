@@ -16,7 +16,8 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
-from measure import (
+from published import PublishedLoop
+from timing import (
     Stopwatch,
     interleaved,
     median_ratio,
@@ -25,7 +26,6 @@ from measure import (
     verdict,
     write_section,
 )
-from published import PublishedLoop
 
 from grokscope import GOPCallback
 from grokscope.data import ModularDataModule, TensorDataModule

@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "benchmark"))
 
-import measure  # noqa: E402
-from measure import table, verdict  # noqa: E402
+import timing  # noqa: E402
+from timing import table, verdict  # noqa: E402
 
 __all__ = ["PAGE", "arguments", "report", "table", "verdict"]
 PAGE = ROOT / "docs" / "reliability.md"
@@ -31,5 +31,5 @@ def report(options: argparse.Namespace, name: str, title: str, text: str) -> Non
     if page is None:
         print(text)
         return
-    measure.PAGE = page
-    measure.write_section(name, title, text)
+    timing.PAGE = page
+    timing.write_section(name, title, text)

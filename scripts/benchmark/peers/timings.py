@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import version
 
 import torch
-from measure import interleaved, median_ratio, milliseconds, table, verdict
+from timing import interleaved, median_ratio, milliseconds, table, verdict
 from torch import Tensor
 
 from grokscope.gradients import Factors, capture
