@@ -28,6 +28,7 @@ from rows import (
 from grokscope import Run
 
 EPOCHS = 300
+LAST = "ckpt_path=last"
 TINY = (
     "experiment=quickstart",
     "data.modulus=13",
@@ -152,9 +153,10 @@ class Case:
         self._judge()
         if not self.resume:
             return self.found
-        if self.random.random() < 0.3 and not self._ended() and (last := self._checkpoint()):
-            self.required = before(self.present, last[1])
-            if self._kill([f"ckpt_path={last[0]}"]):
+        passes = self._passes_kept()
+        if self.random.random() < 0.3 and not self._ended() and passes is not None:
+            self.required = before(self.present, passes)
+            if self._kill([LAST]):
                 self.found["killed while resuming"] += 1
                 self._judge()
         self._go_on()
@@ -217,6 +219,8 @@ class Case:
         """Everything again, as a user reads it."""
         try:
             run = Run.open(folder)
+            if run.status not in ("killed", "finished"):
+                raise ValueError(f"the status is {run.status!r}")
             metrics = {name: run.metrics[name] for name in run.metrics}
             for (file, name), epochs in self.required.items():
                 prefix = {
@@ -236,42 +240,29 @@ class Case:
         except Exception as error:
             self._fail("Run.open fails", repr(error))
 
-    def _checkpoint(self) -> tuple[str, int] | None:
-        """What ``ckpt_path`` is set to, and the passes done there; None for none."""
+    def _passes_kept(self) -> int | None:
+        """Passes done where ``ckpt_path=last`` goes on; None where it cannot."""
         run = run_folder(self.log_dir)
         folder = run / "checkpoints" if run else self.folder / "none"
-        passes = {path: _passes(path) for path in folder.glob("[!.]*.ckpt")}
-        last = folder / "last.ckpt"
-        if passes.get(last, EPOCHS) < EPOCHS:
-            return "last", passes[last]
-        open_end = {path: done for path, done in passes.items() if done < EPOCHS}
-        if not open_end:
-            return None
-        newest = max(open_end, key=lambda path: open_end[path])
-        return str(newest), open_end[newest]
+        if (folder / "last.ckpt").exists():
+            return _passes(folder / "last.ckpt")
+        return max(map(_passes, folder.glob("epoch_*.ckpt")), default=None)
 
     def _ended(self) -> bool:
-        """Whether there is nothing left to do; counts runs that wrongly claim that."""
+        """Whether there is nothing left to do."""
         run = run_folder(self.log_dir)
-        last = run / "checkpoints" / "last.ckpt" if run else self.folder / "none"
-        if run is None or not last.exists() or _passes(last) < EPOCHS:
-            return False
-        if Run.open(run).status == "finished":
-            return True
-        self.found["no way to end"] += 1
-        return False
+        return run is not None and Run.open(run).status == "finished"
 
     def _go_on(self) -> None:
         """To the end, and compare with the run that was not killed."""
         if self._ended():
             self.found["had ended"] += 1
         else:
-            last = self._checkpoint()
-            if last is None:
+            begins = self._passes_kept() is None
+            if begins:
                 self.found["began anew"] += 1
                 shutil.rmtree(self.log_dir, ignore_errors=True)
-            extra = [f"ckpt_path={last[0]}"] if last else []
-            self._start(Notes(str(self.folder / "acks")), extra).succeed()
+            self._start(Notes(str(self.folder / "acks")), [] if begins else [LAST]).succeed()
         run = run_folder(self.log_dir)
         assert run is not None
         self.found["ended"] += 1
@@ -295,9 +286,7 @@ class Case:
         status = Run.open(run).status
         if status != "finished":
             self._fail("status", status)
-        drafts = [
-            p.name for p in run.rglob("*") if p.name.endswith((".live", ".final", ".part"))
-        ] + [p.name for p in run.glob(".run.json.*")]
+        drafts = [p.name for p in run.rglob("*") if p.name.endswith((".live", ".final", ".part"))]
         if drafts:
             self._fail("drafts left", drafts)
 

@@ -31,6 +31,9 @@ FAILURES = (
     "resume fails",
     "rows unlike",
     "weights unlike",
+    "metrics.csv unlike",
+    "status",
+    "drafts left",
 )
 
 
@@ -63,7 +66,6 @@ def text_of(found: dict[str, Counter[str]]) -> str:
         "`metrics.csv` unlike": lambda c: f"{c['metrics.csv unlike']}",
         "status other than `finished`": lambda c: f"{c['status']}",
         "temporary files left": lambda c: f"{c['drafts left']}",
-        "not ended, but `ckpt_path=last` is refused": lambda c: f"{c['no way to end']}",
     }
     rows = [[name, *(show(c) for _, c in columns)] for name, show in lines.items()]
     return table(["", *(name for name, _ in columns)], rows)

@@ -21,6 +21,13 @@ def require_int(name: str, value: Any, *, minimum: int = 1, maximum: int | None 
     return value
 
 
+def require_bool(name: str, value: Any) -> bool:
+    """Return ``value`` if it is true or false, else raise ``ValueError``."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}.")
+    return value
+
+
 def require_float(
     name: str,
     value: Any,

@@ -9,6 +9,7 @@ import pytest
 
 from grokscope.analysis import Run, runs
 from grokscope.store.info import update_info
+from grokscope.store.lock import FolderLock
 from grokscope.store.run_writer import FULL, LAYERS, METRICS
 
 
@@ -51,12 +52,14 @@ def test_a_running_run_is_followed_and_one_look_is_consistent(synthetic):
     assert run.metrics["epoch"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_killed_run_is_open_and_says_running(live):
+def test_a_killed_run_is_open_and_says_so(live):
     run = Run.open(live)
-    assert run.status == "running"
+    assert run.status == "killed"
     assert len(run.metrics["epoch"]) == 40
     assert run.gop(30).shape == (24, 24)
-    assert "running" in repr(run)
+    assert "killed" in repr(run)
+    with FolderLock(live):
+        assert run.status == "running"
 
 
 def test_a_run_without_run_json_is_of_unknown_status(finished, tmp_path):

@@ -53,6 +53,22 @@ def test_rows_and_bytes_of_every_table_are_those_that_a_run_writes(tmp_path, bat
     assert not any(part.basis for part in parts.values())
 
 
+def test_dense_matrices_are_counted_only_on_request():
+    schedule = {"factor": "every 5"}
+    plain, dense = (
+        forecast(GOPCallback(schedule=schedule, top_k=2, dense=dense), 20, 3)
+        for dense in (False, True)
+    )
+    assert dense[: len(plain)] == plain
+    m, sides = 336, (224, 112, 16, 7)
+    raw = {"gop_full.h5": m * m + 2 * m, "gop_layers.h5": sum(side**2 for side in sides)}
+    for part in dense[len(plain) :]:
+        assert (part.name, part.rows) == ("epoch_<n> gop", 4)
+        assert part.setting == "storage.dense and schedule.factor"
+        assert 0 < part.row_bytes - 4 * raw.pop(part.file) < 20_000
+    assert not raw
+
+
 def test_kinds_at_a_probe_are_at_most_as_large(tmp_path):
     arguments = {"kinds": ("sample", "input"), "schedule": "log 5", "probe": 8}
     parts = by_table(forecast(GOPCallback(**arguments), 10))

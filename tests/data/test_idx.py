@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -27,7 +28,7 @@ def write(folder: Path, content: bytes) -> Path:
 
 
 ARRAY = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-HEADER_ONLY = struct.pack(">2xBB3I", 8, 3, 1000, 1000, 1000)
+HEADER_ONLY = struct.pack(">2xBB3I", 8, 3, 600, 600, 600)
 
 
 @pytest.mark.parametrize("dtype", CODES)
@@ -54,6 +55,14 @@ def test_path_may_be_a_string(tmp_path):
 def test_missing_file_is_the_ordinary_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_idx(tmp_path / "absent")
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_is_refused_and_not_waited_for(tmp_path, make):
+    make(tmp_path / "file-idx")
+    with pytest.raises(ValueError, match="file-idx is not a regular file"):
+        read_idx(tmp_path / "file-idx")
 
 
 WRONG = {

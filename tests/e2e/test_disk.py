@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from grokscope import Run
@@ -59,6 +61,34 @@ def test_a_run_is_no_larger_than_predicted_and_notes_both_sizes(command, tiny, m
     assert "gop_full.h5 batch" in text
 
 
+def test_dense_matrices_are_in_the_prediction(command, tiny):
+    dense = ["storage.dense=true", "schedule.factor='at 0 5'", "data.batch_size=8"]
+    result = command("train", *tiny, EPOCHS, *dense)
+    assert (result.code, result.err) == (0, "")
+    assert info(result.run)["predicted_bytes"] / 2 < written(result.run)
+    assert written(result.run) <= info(result.run)["predicted_bytes"]
+    with h5py.File(result.run / "gop_full.h5") as file:
+        matrix = file["epoch_5"]["gop"][:]
+    expected = Run.open(result.run).gop(5).dense().astype("f4")
+    np.testing.assert_allclose(matrix, expected, rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.refusal
+def test_dense_matrices_of_a_large_network_are_refused_before_anything_is_made(
+    command, tiny, monkeypatch
+):
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 5 * 10**11)
+    wide = [*(word for word in tiny if "widths" not in word), "net.widths=[14,10000,7]"]
+    result = command("train", *wide, EPOCHS, "storage.dense=true")
+    assert result.err.startswith("error: the run must fit on the disk: it may need ")
+    assert "gop_full.h5 epoch_<n> gop 359.9 GB (storage.dense and schedule.factor)" in result.err
+    assert result.err.count("\n") == 1
+    assert (result.code, result.out, result.files) == (1, "", set())
+    small = command("train", *tiny, EPOCHS, "storage.dense=true", "storage.max_bytes=1000000")
+    assert "error: storage.max_bytes must be >= the" in small.err
+    assert (small.code, small.files) == (1, set())
+
+
 @pytest.mark.refusal
 @pytest.mark.parametrize(
     ("settings", "fragments"),
@@ -71,6 +101,11 @@ def test_a_run_is_no_larger_than_predicted_and_notes_both_sizes(command, tiny, m
         (["storage.max_bytes=1GB"], ["storage.max_bytes must be an integer", "got '1GB'"]),
         (["storage.on_too_large=ask"], ["storage.on_too_large must be one of refuse, warn"]),
         (["storage.predict_only=3"], ["storage.predict_only must be true or false, got 3"]),
+        (["storage.dense=yes"], ["storage.dense must be true or false, got 'yes'"]),
+        (
+            ["storage.dense=true", "measures.kinds=[weight]"],
+            ["storage.dense must be false without the kind batch, got True"],
+        ),
         (["storage.predict_only=true", "--multirun", "seed=0,1"], ["leave out --multirun"]),
         (["storage.max_bytes=1000", "--multirun", "seed=0,1"], ["storage.max_bytes must be >="]),
         (["storage.max_byte=1"], ["did you mean storage.max_bytes"]),
@@ -209,6 +244,18 @@ def test_a_size_limit_in_the_middle_ends_the_run_and_it_goes_on_later(
     assert len(rows) > 2
     if moment is not FINAL:
         assert_goes_on_to_the_end(tmp_path, tiny, epochs)
+
+
+@pytest.mark.slow
+def test_dense_matrices_without_room_at_the_end_can_be_left_out_later(tmp_path, tiny):
+    epochs = 60
+    script = FILLING.format(**FINAL | {"limit": 400_000})
+    words = [*settings(tiny, epochs), "storage.dense=true", "schedule.factor='at 0'"]
+    done = process(tmp_path, "-c", script, str(TRAIN), *words)
+    assert_full(done, tmp_path / "run", cause="gop_full.final")
+    assert_goes_on_to_the_end(tmp_path, [*tiny, "schedule.factor='at 0'"], epochs)
+    with h5py.File(tmp_path / "run" / "gop_full.h5") as file:
+        assert "gop" not in file["epoch_0"]
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from grokscope import Run, runs
+from grokscope.store.lock import FolderLock
 
 ROOT = Path(__file__).parents[2]
 AT = "'at 0 3 7 11'"
@@ -108,6 +109,16 @@ def test_kinds_epochs_and_probe_are_chosen(command, run):
     assert Run.open(run).measured("even").epochs("weight").tolist() == [0, 2]
 
 
+def test_a_run_with_dense_matrices_is_measured_without(command, tiny):
+    words = ["storage.dense=true", "schedule.factor='at 0'", "trainer.max_epochs=2"]
+    succeed(command, *tiny, *words, "hydra.run.dir=run", script="train")
+    succeed(command, "run=run", "measures=gop")
+    assert not (Path("run") / "measured" / "default" / "gop_full.h5").exists()
+    refused = command("measure", "run=run", "name=dense", "storage.dense=true")
+    assert refused.err.startswith("error: storage.dense is not a setting")
+    assert refused.err.count("\n") == 1
+
+
 def test_rows_are_replaced_only_on_request(command, run):
     one = [f"run={run}", "measures.kinds=[weight]"]
     succeed(command, *one, "epochs=0")
@@ -146,7 +157,8 @@ def test_without_a_whole_checkpoint_nothing_is_written(command, run):
 def test_a_run_that_goes_on_is_measured_up_to_now(command, run):
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(info | {"status": "running"}))
-    result = succeed(command, f"run={run}", "measures.kinds=[weight]")
+    with FolderLock(run):
+        result = succeed(command, f"run={run}", "measures.kinds=[weight]")
     assert "replace=true takes in its later checkpoints" in result.out
 
 

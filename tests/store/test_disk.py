@@ -34,6 +34,8 @@ def test_a_forecast_adds_up_its_parts_and_the_largest_file_again():
     assert Forecast((SMALL, TWIN)).scratch == 2_000_000  # one file, two tables
     saved = Part("checkpoints", "", 9, 10**9, "schedule.checkpoint")  # counts its own draft
     assert Forecast((SMALL, saved)).scratch == 800_000
+    views = Part("metrics.h5", "epoch_<n>", 9, 10**9, "schedule.factor", at_end=True)
+    assert Forecast((SMALL, views)).scratch == 800_000  # never there beside the old file
     assert Forecast(()).total == Forecast(()).scratch == 0
 
 

@@ -49,6 +49,27 @@ def test_invalid_json_is_refused(tmp_path, content):
 
 
 @pytest.mark.refusal
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"wall_seconds": ' + b"9" * 400 + b"}", "a number of 400 digits"),
+        (b" " * (info.MAX_BYTES + 1), "more than 4,194,304 bytes"),
+    ],
+)
+def test_json_without_end_is_refused(tmp_path, content, why):
+    (tmp_path / info.NAME).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"run\.json is not valid JSON: .*{why}"):
+        info.read_info(tmp_path)
+
+
+@pytest.mark.refusal
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / info.NAME)
+    with pytest.raises(ValueError, match=r"run\.json is not valid JSON: it is not a regular file"):
+        info.read_info(tmp_path)
+
+
+@pytest.mark.refusal
 def test_json_of_another_kind_is_refused(tmp_path):
     (tmp_path / info.NAME).write_text("[1, 2]")
     with pytest.raises(ValueError, match="must hold a JSON object, got list"):

@@ -87,12 +87,17 @@ def final(tmp_path):
     return tmp_path / "run"
 
 
+def files_of(folder):
+    """Names of what a user sees there."""
+    return sorted(path.name for path in folder.glob("[!.]*"))
+
+
 def test_rows_of_all_files_come_back_live_and_final(tmp_path):
     run = write(RunWriter(tmp_path, TABLES), range(25))
     check(tmp_path, range(25))
     run.finalise()
     check(tmp_path, range(25))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(TABLES)
+    assert files_of(tmp_path) == sorted(TABLES)
 
 
 def test_more_rows_at_once_than_there_is_room_for(tmp_path, monkeypatch):
@@ -191,7 +196,7 @@ def test_resume_with_other_columns_is_refused_before_any_file_is_touched(tmp_pat
     with pytest.raises(ValueError, match=rf"table 'batch' of .*{LAYERS}.*{reason}"):
         RunWriter(tmp_path, tables, resume_epoch=10)
     check(tmp_path, range(20))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(TABLES)
+    assert files_of(tmp_path) == sorted(TABLES)
 
 
 def test_other_columns_do_not_matter_where_no_row_is_kept(tmp_path):
@@ -312,7 +317,7 @@ def test_a_full_disk_at_the_end_leaves_the_live_file(tmp_path, monkeypatch):
         with pytest.raises(StoreFullError, match="no room for more of"):
             run.finalise()
     check(tmp_path, range(20))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(TABLES)
+    assert files_of(tmp_path) == sorted(TABLES)
     run.finalise()
     check(tmp_path, range(20))
 
@@ -323,4 +328,4 @@ def test_an_error_while_compressing_leaves_the_live_file_and_no_draft(tmp_path, 
     with pytest.raises(KeyError, match="bug"):
         run.finalise()
     check(tmp_path, range(20))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(TABLES)
+    assert files_of(tmp_path) == sorted(TABLES)

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import zlib
 
 import h5py
 import numpy as np
@@ -154,6 +155,100 @@ def test_an_absent_column(path):
         TableFile(path).read("", "nothing")
 
 
+def test_epochs_that_do_not_ascend(path):
+    with h5py.File(path, "r+") as file:
+        file["epoch"][3] = 7
+    refused(path, "epoch must be epochs in ascending order")
+
+
+def test_a_table_without_epochs(path):
+    with h5py.File(path, "r+") as file:
+        del file["gop/batch/epoch"]
+    refused(path, "/gop/batch has no epochs")
+
+
+def test_tables_without_end(path):
+    with h5py.File(path, "r+") as file:
+        file["index/" + "d/" * 300 + "end"] = [1]
+    refused(path, "one table too many")
+
+
+def test_tables_in_a_circle(path):
+    with h5py.File(path, "r+") as file:
+        file["index/again"] = file["/"]
+    refused(path, "one table too many")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (50, 2), "compression": "lzf", "dtype": "f8"},
+        {"chunks": (50, 2), "scaleoffset": 4, "dtype": "f8"},
+        {"dtype": [("a", "f8")]},
+        {"dtype": np.longdouble},
+    ],
+)
+def test_a_filter_or_a_type_that_no_run_uses(path, options):
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file.create_dataset("x", (100, 2), **options)
+    refused(path, "must be numbers in this file")
+
+
+def test_a_chunk_that_unpacks_to_more_than_it_says(path):
+    packer, zeros = zlib.compressobj(1), bytes(2**23)
+    first, again = (packer.compress(zeros) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    bomb = first + 200 * again + packer.flush()
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        data = file.create_dataset("x", (2**20,), "f8", chunks=(2**17,), compression="gzip")
+        data.id.write_direct_chunk((0,), bomb)
+    refused(path, "claims chunks of more bytes than it has")
+
+
+def test_a_link_to_a_pipe_is_not_opened(path):
+    os.mkfifo(path.with_name("pipe"))
+    with h5py.File(path, "r+") as file:
+        del file["x"]
+        file["x"] = h5py.ExternalLink(str(path.with_name("pipe")), "x")
+    refused(path, "must be numbers in this file")
+
+
+def heap_of(path):
+    content = path.read_bytes()
+    return content, content.index(b"GCOL")
+
+
+@pytest.mark.parametrize("damage", ["zeros", "length", "size", "nowhere"])
+def test_a_damaged_heap_of_texts_does_not_hang(path, damage):
+    """HDF5 2.0 reads a heap with zeros in it for ever."""
+    content, start = heap_of(path)
+    changed = {
+        "zeros": content[: start + 16] + bytes(200) + content[start + 216 :],
+        "length": content[: start + 24] + b"\xff" * 8 + content[start + 32 :],
+        "size": content[: start + 8] + b"\xff" * 8 + content[start + 16 :],
+        "nowhere": content.replace(start.to_bytes(8, "little"), (2**50).to_bytes(8, "little")),
+    }[damage]
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read: "):
+        TableFile(path).attribute("gop/batch", "layers")
+
+
+def test_a_whole_heap_is_read_in_every_form_of_attribute(path):
+    for version in ("earliest", "v108", "latest"):
+        with h5py.File(path, "r+", libver=version) as file:
+            file["gop/batch"].attrs["layers"] = '["b"]'
+        assert TableFile(path).attribute("gop/batch", "layers") == ["b"]
+
+
+def test_an_attribute_that_is_neither_number_nor_text(path):
+    value = np.empty(1, object)
+    value[0] = np.ones(2)
+    with h5py.File(path, "r+") as file:
+        file["gop/batch"].attrs.create("more", value, dtype=h5py.vlen_dtype("f8"))
+    refused(path, "neither a number nor a text")
+
+
 FLIPS = """
 import sys
 from pathlib import Path
@@ -176,3 +271,19 @@ def test_flipped_bytes_give_no_other_error(path):
     command = [sys.executable, "-c", FLIPS, str(path.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("source", ["x", "live/gop/batch"])
+def test_a_view_of_anything_but_the_tables_own_scalars_is_not_read(path, source):
+    with h5py.File(path, "r+", libver="latest") as file:
+        del file["gop/batch/x"]
+        file.require_group("live")
+        if source != "x":
+            if source in file:
+                del file[source]
+            file[source] = h5py.SoftLink("/x")
+        layout = h5py.VirtualLayout((100,), "f8")
+        layout[:] = h5py.VirtualSource(".", source, (100, 40), "f8")[:, 0]
+        file.create_virtual_dataset("gop/batch/x", layout)
+    with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read: .*must be numbers in this"):
+        TableFile(path).read("gop/batch", "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 from numpy.typing import NDArray
 
 from grokscope.store.run_writer import LAYERS, METRICS
@@ -24,6 +25,21 @@ class Metrics(Mapping[str, NDArray]):
     def __getitem__(self, name: str) -> NDArray:
         file, table, column, rows = self._where[name]
         return file.read(table, column, first=rows)
+
+    def series(self, name: str) -> NDArray:
+        """One number a row of the top level or of a group; NaN if there is no such name.
+
+        Raises:
+            ValueError: If there are several numbers a row.
+        """
+        if name not in self._where:
+            *_, rows = self._where.get("epoch", (0,))
+            return np.full(rows, np.nan)
+        values = self[name]
+        if values.ndim != 1:
+            file, *_ = self._where[name]
+            raise ValueError(f"{file.path} cannot be read: {name} has shape {values.shape}.")
+        return values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._where)

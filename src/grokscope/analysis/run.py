@@ -11,12 +11,14 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from grokscope.analysis.factors import Factors, require_layer
 from grokscope.analysis.grokking import GrokkingTimes, grokking_times
 from grokscope.analysis.metrics import Metrics
+from grokscope.analysis.settings import settings_text
+from grokscope.store.factors import KINDS, Factors, require_layer, stored_gradients
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.info import read_info
 from grokscope.store.lazy import LazyGOP
+from grokscope.store.lock import abandoned
 from grokscope.store.run_writer import FILES, FULL, LAYERS, METRICS
 from grokscope.store.tables import TableFile
 from grokscope.validation import require_choice, require_float
@@ -77,11 +79,13 @@ class Run:
 
     @property
     def status(self) -> str:
-        """``running``, ``finished``, ``stopped``, ``failed``, ``failed: disk full``, ``unknown``.
+        """``running``, ``killed``, ``finished``, ``stopped``, ``failed`` or ``unknown``.
 
-        A process that was killed could not say so: its run stays ``running``.
+        Also ``failed: disk full``. ``killed``: the process could not say so, but is gone (see
+        :func:`grokscope.store.lock.abandoned`).
         """
-        return printable(str(self.info.get("status", "unknown")))
+        status = printable(str(self.info.get("status", "unknown")))
+        return "killed" if status == "running" and abandoned(self.path) else status
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -94,8 +98,8 @@ class Run:
         if not path.exists():
             return {}
         try:
-            config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            config = yaml.safe_load(settings_text(path)) or {}
+        except (yaml.YAMLError, OSError, OverflowError, ValueError) as error:
             raise ValueError(f"{path} is not valid YAML of plain values: {error}") from None
         if not isinstance(config, dict):
             raise ValueError(f"{path} must hold a YAML mapping, got {type(config).__name__}.")
@@ -121,7 +125,7 @@ class Run:
         """Names for the columns of the layer-wise arrays of one kind."""
         file = self._kind_file(kind)
         layers = file.attribute(kind, "layers")
-        if not isinstance(layers, list):
+        if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
             raise ValueError(f"{file.path} cannot be read: table {kind} names no layers.")
         return layers
 
@@ -146,7 +150,10 @@ class Run:
             table, "eigenvalues_top_k", _row(file.read(table, "epoch"), epoch, kind)
         )
         if layer is not None:
-            values = values[require_layer(self.layer_names(kind), layer)]
+            names = self.layer_names(kind)
+            if np.shape(values)[:1] != (len(names),):
+                raise ValueError(f"{file.path} cannot be read: table {kind} has other layers.")
+            values = values[require_layer(names, layer)]
         return values[np.isfinite(values)]
 
     def gop(self, epoch: int, kind: str = "batch", layer: str | None = None) -> LazyGOP:
@@ -161,14 +168,11 @@ class Run:
             FileNotFoundError: If the run stored no factors.
             KeyError: For another epoch or layer, naming those there are.
         """
-        require_choice("kind", kind, ("batch", "weight"))
+        require_choice("kind", kind, KINDS)
         file = self._file(FULL)
         row = _row(file.read("batch", "epoch"), epoch, "factor")
-        used = max(1, int(file.read_row("batch", "n_batches", row)))
-        gradients = file.read_row("batch", "gradient", row)[:used]
-        factors = Factors.of(file)
-        make = factors.batch if kind == "batch" else factors.weight
-        return LazyGOP(make(gradients, layer))
+        gradients = stored_gradients(file, row)
+        return LazyGOP(Factors.of(file).factor(kind, gradients, layer))
 
     def grokking(
         self, train: float = 0.99, test: float = 0.99, patience: int = 0
@@ -178,9 +182,7 @@ class Run:
         See :func:`~grokscope.analysis.grokking.grokking_times`.
         """
         metrics = self.metrics
-        epochs, train_acc, test_acc = (
-            metrics.get(name, np.empty(0)) for name in ("epoch", "train_acc", "test_acc")
-        )
+        epochs, train_acc, test_acc = map(metrics.series, ("epoch", "train_acc", "test_acc"))
         return grokking_times(
             epochs, train_acc, test_acc, train=train, test=test, patience=patience
         )
@@ -188,9 +190,11 @@ class Run:
     def grokking_as_configured(self) -> GrokkingTimes:
         """:meth:`grokking` with the experiment's own ``thresholds``, 0.99 where it has none."""
         own = self.config.get("thresholds")
-        found = own if isinstance(own, dict) else {}
+        found, path = own if isinstance(own, dict) else {}, self.path / "config.yaml"
         train, test = (
-            require_float(f"thresholds.{split}", found.get(split, 0.99), above=0, maximum=1)
+            require_float(
+                f"thresholds.{split} of {path}", found.get(split, 0.99), above=0, maximum=1
+            )
             for split in ("train", "test")
         )
         return self.grokking(train, test)

@@ -60,7 +60,7 @@ def _traces(run: Run, times: GrokkingTimes) -> str:
     metrics = run.metrics
     if "gop/batch/trace" not in metrics:
         return "not measured"
-    epochs, trace = metrics["gop/batch/epoch"], metrics["gop/batch/trace"]
+    epochs, trace = map(metrics.series, ("gop/batch/epoch", "gop/batch/trace"))
     if not len(epochs):
         return "-"
     moments = {"memorised": times.memorised, "generalised": times.generalised, "end": epochs[-1]}

@@ -18,9 +18,9 @@ from torch import nn
 
 from grokscope.app.checkpoints import (
     check_architecture,
-    check_epochs_left,
     check_same_settings,
     newest_whole,
+    only_the_end_is_left,
     read_checkpoint,
 )
 from grokscope.app.errors import UserError, one_line_errors
@@ -28,6 +28,7 @@ from grokscope.app.folders import checkpoint, folder_of
 from grokscope.data import TensorDataModule
 from grokscope.models import GrokkingModule
 from grokscope.models.losses import Accuracy, Loss
+from grokscope.models.progress import end_without_passes
 
 Part = TypeVar("Part")
 
@@ -59,7 +60,7 @@ def build(config: DictConfig) -> Parts:
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
         trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
-        return Parts(data, model, trainer, *_resumed(config, model))
+        return Parts(data, model, trainer, *_resumed(config, model, trainer))
 
 
 def build_model(config: DictConfig) -> tuple[TensorDataModule, GrokkingModule]:
@@ -89,7 +90,9 @@ def _of_type(key: str, kind: type[Part], part: Any) -> Part:
     return part
 
 
-def _resumed(config: DictConfig, model: GrokkingModule) -> tuple[Path | None, str | None]:
+def _resumed(
+    config: DictConfig, model: GrokkingModule, trainer: Trainer
+) -> tuple[Path | None, str | None]:
     """The checkpoint to go on from, if it is one of this experiment, and a warning."""
     if config.ckpt_path is None:
         return None, None
@@ -97,7 +100,8 @@ def _resumed(config: DictConfig, model: GrokkingModule) -> tuple[Path | None, st
     check_architecture(path, content, model)
     if (folder := folder_of(path)) is not None:
         check_same_settings(folder, config)
-    check_epochs_left(path, content, config.trainer.max_epochs)
+    if only_the_end_is_left(path, content, config.trainer.max_epochs):
+        end_without_passes(trainer)
     return path, warning
 
 

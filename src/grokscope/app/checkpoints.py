@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import struct
 import warnings
+from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
@@ -14,11 +17,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from grokscope.analysis.settings import settings_text
 from grokscope.app.errors import UserError, leaves
-from grokscope.app.folders import by_age
+from grokscope.app.folders import folder_of
+from grokscope.app.pickles import check_pickle
+from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
+from grokscope.store.info import read_info
 
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
+PICKLE = "data.pkl"
+OTHER = "not one, or one with more than tensors and numbers"
 FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
 
 
@@ -51,9 +60,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # of its pickle protocol
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError) as error:
-        raise TornCheckpointError(
-            path, "not one, or one with more than tensors and numbers"
-        ) from error
+        raise TornCheckpointError(path, OTHER) from error
     except (AttributeError, ImportError, EOFError, OSError) as error:
         raise TornCheckpointError(path, f"it cannot be read ({type(error).__name__})") from error
     missing = NEEDED - set(content if isinstance(content, dict) else ())
@@ -61,15 +68,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise TornCheckpointError(path, f"no {', '.join(sorted(missing))} in it")
     if "hyper_parameters" in content:
         raise TornCheckpointError(path, "it names a class to build")
-    if not _is_state(content["state_dict"]) or not isinstance(_passes(content), int):
+    if not _is_state(content["state_dict"]) or not _is_count(_passes(content)):
         raise TornCheckpointError(path, "its entries are not those of a run")
+    if any(_claims(tensor) > path.stat().st_size for tensor in _tensors(content)):
+        raise TornCheckpointError(path, "a tensor in it claims more bytes than it has")
     return content
 
 
 def _check_parts(path: Path) -> None:
-    """Refuse an archive with damaged parts, or with parts larger than itself."""
-    if not path.is_file() or not is_zipfile(path):
-        return  # torch knows what to say
+    """Refuse an archive that is damaged, larger than itself or unlike those of ``torch.save``."""
+    if not _is_archive(path):
+        raise TornCheckpointError(path, "it cannot be read: not one of torch.save's archives")
     try:
         with ZipFile(path) as archive:
             parts = archive.infolist()
@@ -77,11 +86,27 @@ def _check_parts(path: Path) -> None:
                 raise TornCheckpointError(path, "it is compressed")
             if sum(part.file_size for part in parts) > path.stat().st_size:
                 raise TornCheckpointError(path, "its parts claim more bytes than it has")
-            damaged = archive.testzip()
+            names = {part.filename.lower() for part in parts}
+            begin = min((part.header_offset for part in parts), default=-1)
+            if len(names) < len(parts) or archive.comment or begin:
+                raise TornCheckpointError(path, "not one of torch.save's archives")
+            if (damaged := archive.testzip()) is not None:
+                raise TornCheckpointError(path, f"its part {damaged!r} is damaged")
+            pickles = [archive.read(n) for n in archive.namelist() if n.lower().endswith(PICKLE)]
     except (BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
         raise TornCheckpointError(path, f"it is damaged ({error})") from error
-    if damaged is not None:
-        raise TornCheckpointError(path, f"its part {damaged!r} is damaged")
+    try:
+        for data in pickles:
+            check_pickle(data)
+    except ValueError as error:
+        raise TornCheckpointError(path, f"{OTHER}: {error}") from None
+
+
+def _is_archive(path: Path) -> bool:
+    try:
+        return path.is_file() and is_zipfile(path)
+    except BadZipFile:  # Python 3.11 looks closer than it says
+        return False
 
 
 def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
@@ -91,13 +116,25 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
         UserError: If none is whole.
     """
     torn: list[TornCheckpointError] = []
-    for path in by_age(folder):
-        try:
-            return path, read_checkpoint(path), _passed_over(torn, path)
-        except TornCheckpointError as error:
-            torn.append(error)
+    found = _read_whole(folder / FOLDER / LAST, torn)
+    done = passes_done(found[1]) if found else -1
+    for passes, path in reversed(scheduled(folder).items()):
+        if passes > done and (newer := _read_whole(path, torn)):
+            found, done = newer, passes
+    if found:
+        return *found, _passed_over(torn, found[0])
     why = f"{torn[0].path.name}: {torn[0].why}" if torn else "there is none"
     raise UserError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
+
+
+def _read_whole(path: Path, torn: list[TornCheckpointError]) -> tuple[Path, dict[str, Any]] | None:
+    """A checkpoint and its content; None if there is none, or if it is torn."""
+    if path.is_file():
+        try:
+            return path, read_checkpoint(path)
+        except TornCheckpointError as error:
+            torn.append(error)
+    return None
 
 
 def _passed_over(torn: list[TornCheckpointError], used: Path) -> str | None:
@@ -150,17 +187,21 @@ def check_same_settings(folder: Path, config: DictConfig) -> None:
             )
 
 
-def check_epochs_left(path: Path, content: dict[str, Any], max_epochs: int) -> None:
-    """Refuse a run that has nothing left to do.
+def only_the_end_is_left(path: Path, content: dict[str, Any], max_epochs: int) -> bool:
+    """Whether a run has done its passes, but its process ended before it closed the files.
 
     Raises:
-        UserError: If the checkpoint is at or after the last epoch.
+        UserError: If there is nothing left to do at all.
     """
-    if (done := passes_done(content)) >= max_epochs:
+    done, folder = passes_done(content), folder_of(path)
+    if done < max_epochs:
+        return False
+    if done > max_epochs or folder is None or read_info(folder).get("status") == "finished":
         raise UserError(
             f"trainer.max_epochs must be more than the {done} epochs that {path} has done, "
             f"got {max_epochs}."
         )
+    return True
 
 
 def read_settings(folder: Path) -> DictConfig:
@@ -171,8 +212,11 @@ def read_settings(folder: Path) -> DictConfig:
     """
     path = folder / "config.yaml"
     try:
-        config = OmegaConf.load(path)
-    except (OmegaConfBaseException, YAMLError, OSError, ValueError) as error:
+        text = settings_text(path)
+        if "${" in text:
+            raise ValueError("it has ${...}, which a run's own settings have no more.")
+        config = OmegaConf.load(StringIO(text))
+    except (OmegaConfBaseException, YAMLError, OSError, OverflowError, ValueError) as error:
         raise UserError(f"run must have a readable config.yaml, got {path}: {error}") from None
     if not isinstance(config, DictConfig):
         raise UserError(f"run must have settings in its config.yaml, got a list in {path}.")
@@ -183,11 +227,32 @@ def _is_state(state: Any) -> bool:
     return isinstance(state, dict) and all(isinstance(t, torch.Tensor) for t in state.values())
 
 
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """Each tensor of nested lists and dicts, which may be knotted."""
+    stack, seen = [content], set()
+    while stack:
+        node = stack.pop()
+        if isinstance(node, torch.Tensor):
+            yield node
+        elif isinstance(node, (dict, list, tuple)) and id(node) not in seen:
+            seen.add(id(node))
+            stack += node.values() if isinstance(node, dict) else node
+
+
+def _claims(tensor: torch.Tensor) -> int:
+    """Bytes that it takes when it is copied; strides of zero repeat a few of a file."""
+    return math.prod(tensor.shape) * tensor.element_size()
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
 def _passes(content: dict[str, Any]) -> Any:
     """Lightning's ``epoch`` is one less within an epoch's last hook; this count is not."""
     try:
         return content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    except (KeyError, TypeError):
+    except (IndexError, KeyError, TypeError):
         return None
 
 

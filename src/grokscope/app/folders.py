@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
 from grokscope.app.errors import UserError
+from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import NAME as INFO_NAME
+from grokscope.store.lock import FolderInUseError, check_free
 from grokscope.store.run_writer import FILES
-
-LAST = "last.ckpt"
-EPOCH = re.compile(r"epoch_([0-9]{1,18})\.ckpt")
 
 
 def run_folder(log_dir: str, name: str, ckpt_path: str | None) -> str:
@@ -73,14 +74,8 @@ def checkpoint(log_dir: str, name: str, ckpt_path: str) -> Path:
 
 def by_age(folder: Path) -> list[Path]:
     """The checkpoints of a run: ``last``, then the others from the newest to the oldest."""
-    last = folder / "checkpoints" / LAST
+    last = folder / FOLDER / LAST
     return [*([last] if last.is_file() else ()), *reversed(scheduled(folder).values())]
-
-
-def scheduled(folder: Path) -> dict[int, Path]:
-    """``epoch_<n>.ckpt`` of a run by n, ascending."""
-    named = ((EPOCH.fullmatch(p.name), p) for p in (folder / "checkpoints").glob("epoch_*.ckpt"))
-    return dict(sorted((int(name[1]), path) for name, path in named if name and path.is_file()))
 
 
 def check_log_dir(log_dir: object, name: object) -> None:
@@ -119,7 +114,31 @@ def check_run_dir(folder: Path, resumed: Path | None) -> None:
         )
 
 
+def check_not_written(folder: Path) -> None:
+    """Refuse a run that another process writes.
+
+    Raises:
+        UserError: Naming the process.
+    """
+    with no_second_writer():
+        check_free(folder)
+
+
+@contextmanager
+def no_second_writer() -> Iterator[None]:
+    """One line for a folder whose lock another process holds."""
+    try:
+        yield
+    except FolderInUseError as error:
+        raise UserError(f"a run must have one writer: {error}") from error
+
+
 def folder_of(path: Path) -> Path | None:
     """The run folder that a checkpoint lies in; None outside of one."""
     folder = path.parent.parent
     return folder if (folder / INFO_NAME).exists() else None
+
+
+def is_main_process() -> bool:
+    """Whether this is the first process of the run (DDP starts others)."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"

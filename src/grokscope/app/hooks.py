@@ -16,7 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from grokscope.app.checks import validate, validate_sweep, without_hydra
 from grokscope.app.errors import UserError, describe_config_error, refuse
-from grokscope.app.folders import check_run_dir, checkpoint, claim
+from grokscope.app.folders import (
+    check_not_written,
+    check_run_dir,
+    checkpoint,
+    claim,
+    is_main_process,
+)
 from grokscope.app.overrides import check_added_keys, describe_hydra_error
 from grokscope.app.storage import predicts_only
 
@@ -33,6 +39,8 @@ class Validate(Callback):
             if predicts_only(config):
                 print("\n".join(forecast.lines()))
                 raise SystemExit(0)
+            if is_main_process():
+                check_not_written(folder)
             _prepare_run_dir(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:

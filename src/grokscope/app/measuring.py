@@ -22,10 +22,11 @@ from grokscope.app.checkpoint_rows import CheckpointRows, Meter
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.evaluation import find_run, run_settings
-from grokscope.app.folders import scheduled
 from grokscope.callbacks import GOPCallback
 from grokscope.callbacks.schedule import parse_schedule
+from grokscope.store.checkpoint_files import scheduled
 from grokscope.store.info import environment, update_info
+from grokscope.store.lock import abandoned
 from grokscope.validation import require_choice, require_int
 
 KINDS = ("batch", "weight", "sample", "input")
@@ -192,7 +193,8 @@ def _put_in_place(place: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``place`` when all is written, or vanishes."""
     draft = place.with_name(f".{place.name}.{os.getpid()}")
     old = draft.with_name(f"{draft.name}.old")
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in [path for path in place.parent.glob(f"{draft.stem}.*") if abandoned(path)]:
+        shutil.rmtree(left, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft

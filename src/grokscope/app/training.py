@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,10 +21,12 @@ from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, quiet, set_threads
 from grokscope.app.checks import validate
 from grokscope.app.errors import UserError, one_line_errors
+from grokscope.app.folders import is_main_process, no_second_writer
 from grokscope.app.storage import note_prediction, one_line_when_full, predict
 from grokscope.callbacks import StopOnInterrupt
 from grokscope.models.memory import keep_freed_memory
 from grokscope.store.info import environment, read_info, update_info
+from grokscope.store.lock import FolderLock
 
 log = logging.getLogger(__name__)
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTERM
@@ -42,7 +45,7 @@ def train(config: DictConfig) -> float | None:
     keep_freed_memory()
     with quiet():
         parts = build(config)
-    with one_line_when_full(folder):
+    with one_line_when_full(folder), _lock(folder):
         if is_main_process():
             _begin(config, parts, folder)
         interrupted = _fit(parts, folder)
@@ -52,9 +55,13 @@ def train(config: DictConfig) -> float | None:
     return loss
 
 
-def is_main_process() -> bool:
-    """Whether this is the first process of the run (DDP starts others)."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+def _lock(folder: Path) -> AbstractContextManager[object]:
+    """Keeps other processes from writing this run."""
+    if not is_main_process():
+        return nullcontext()
+    folder.mkdir(parents=True, exist_ok=True)
+    with no_second_writer():
+        return FolderLock(folder)
 
 
 def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
@@ -70,7 +77,6 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
 
 
 def _write_settings(config: DictConfig, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     text = OmegaConf.to_yaml(config, resolve=True)
     draft = folder / ".config.yaml.part"
     draft.write_text(text, encoding="utf-8")

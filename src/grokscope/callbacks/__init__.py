@@ -4,6 +4,14 @@ from grokscope.callbacks.checkpoint import Checkpoints
 from grokscope.callbacks.csv_logger import CSVLogger
 from grokscope.callbacks.gop import GOPCallback
 from grokscope.callbacks.progress import ProgressBar
+from grokscope.callbacks.progress_measures import ProgressMeasure
 from grokscope.callbacks.stop import StopOnInterrupt
 
-__all__ = ["CSVLogger", "Checkpoints", "GOPCallback", "ProgressBar", "StopOnInterrupt"]
+__all__ = [
+    "CSVLogger",
+    "Checkpoints",
+    "GOPCallback",
+    "ProgressBar",
+    "ProgressMeasure",
+    "StopOnInterrupt",
+]

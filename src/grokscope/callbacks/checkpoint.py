@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
 from grokscope.callbacks.schedule import parse_schedule
+from grokscope.store.checkpoint_files import LAST, scheduled
 from grokscope.validation import require_float
-
-LAST = "last.ckpt"
 
 
 class Checkpoints(Callback):
@@ -53,11 +54,34 @@ class Checkpoints(Callback):
         due = self.schedule.next_due(epoch + 1)
         return None if due is None else due - 1
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the checkpoint that the run goes on from its last one, before rows are dropped.
+
+        Else a run that goes on from an earlier one, and is killed, would go on from a later one
+        the next time, without the rows in between.
+        """
+        used = trainer.ckpt_path
+        if used is None or not trainer.is_global_zero:
+            return
+        last, draft = self.output_dir / LAST, self._draft(LAST)
+        if not (last.exists() and last.samefile(used)):
+            self.output_dir.mkdir(parents=True, exist_ok=True)
+            self._put(trainer, LAST, lambda: shutil.copyfile(used, draft))
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the initial weights if epoch 0 is scheduled."""
+        """Save the initial weights if epoch 0 is scheduled; drop what a resumed run does anew."""
         self._saved = time.monotonic()
-        if trainer.current_epoch == 0 and self.schedule.due(0):
+        if trainer.ckpt_path is not None:
+            self._drop_later(trainer)
+        elif trainer.current_epoch == 0 and self.schedule.due(0):
             self._save(trainer, "epoch_0.ckpt")
+
+    def _drop_later(self, trainer: Trainer) -> None:
+        """Checkpoints of passes whose rows are dropped; they may be of another course."""
+        if trainer.is_global_zero:
+            for passes, path in scheduled(self.output_dir.parent).items():
+                if passes > trainer.current_epoch:
+                    path.unlink()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what is due; ``last.ckpt`` when its time has come."""
@@ -73,9 +97,17 @@ class Checkpoints(Callback):
         self._save(trainer, LAST)
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        draft = self.output_dir / f".{name}.part"
+        draft = self._draft(name)
+        self._put(trainer, name, lambda: trainer.save_checkpoint(draft, weights_only=False))
+
+    def _draft(self, name: str) -> Path:
+        return self.output_dir / f".{name}.part"
+
+    def _put(self, trainer: Trainer, name: str, write: Callable[[], object]) -> None:
+        """Let ``write`` make the draft, which then takes the place of an older file."""
+        draft = self._draft(name)
         try:
-            trainer.save_checkpoint(draft, weights_only=False)
+            write()
         except BaseException:  # a full disk: what there is of it would keep it full
             draft.unlink(missing_ok=True)
             raise

@@ -16,10 +16,10 @@ FLUSH_SECONDS = 2.0
 
 
 class CSVLogger(Logger):
-    """Appends scalars to ``<output_dir>/metrics.csv``, at most every two seconds and at the end.
+    """Appends scalars to ``<output_dir>/metrics.csv``: every two seconds, and with checkpoints.
 
     Lightning's own logger deletes the file when a run is resumed; this one keeps the rows
-    before the first new step. A name that comes later becomes a new column.
+    before the epoch that it goes on from. A name that comes later becomes a new column.
 
     Args:
         output_dir: The run folder.
@@ -32,6 +32,10 @@ class CSVLogger(Logger):
         self._pending: list[dict[str, Any]] = []
         self._begun = False
         self._flushed = time.monotonic()
+
+    @property
+    def _draft(self) -> Path:
+        return self.path.with_suffix(".part")
 
     @property
     def name(self) -> str:
@@ -56,7 +60,7 @@ class CSVLogger(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Take one row; ``step`` is the epoch."""
         if not self._begun:
-            self._begin(step or 0)
+            self.begin(step or 0)
         self._pending.append({"epoch": step, **metrics})
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.save()
@@ -81,10 +85,12 @@ class CSVLogger(Logger):
         """Write what is left."""
         self.save()
 
-    def _begin(self, first_step: int) -> None:
-        """Keep the rows of an earlier part of this run."""
+    @rank_zero_only
+    def begin(self, first_step: int) -> None:
+        """Keep the rows of an earlier part of this run, before this epoch, and drop the others."""
         self._begun = True
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._draft.unlink(missing_ok=True)
         rows = [row for row in self._read() if int(row["epoch"] or 0) < first_step]
         self._names = list(rows[0]) if rows else []
         if rows:
@@ -93,15 +99,15 @@ class CSVLogger(Logger):
             self.path.unlink(missing_ok=True)
 
     def _read(self) -> list[dict[str, Any]]:
+        """Whole rows; a process that was killed may have left a part of one."""
         if not self.path.exists():
             return []
         with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+            return list(csv.DictReader(line for line in file if line.endswith("\n")))
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        draft = self.path.with_suffix(".part")
-        with draft.open("w", newline="", encoding="utf-8") as file:
+        with self._draft.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, self._names)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(draft, self.path)
+        os.replace(self._draft, self.path)

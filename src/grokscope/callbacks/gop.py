@@ -14,6 +14,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
+from grokscope.callbacks.csv_logger import CSVLogger
 from grokscope.callbacks.detection import make_detector
 from grokscope.callbacks.events import Announcer, replayed
 from grokscope.callbacks.gradient_buffer import GradientBuffer
@@ -30,6 +31,7 @@ from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.probe import Given, require_probe, require_source
 from grokscope.callbacks.probe_kinds import OVERLAP_K, PROBE_KINDS
 from grokscope.callbacks.probing import Probing
+from grokscope.callbacks.progress_measures import ProgressMeasure, ProgressMeasures
 from grokscope.callbacks.recorder import Pass, Recorder, planned_tables, view_parts
 from grokscope.callbacks.schedule import Schedule
 from grokscope.callbacks.timetable import Timetable, check_epochs, parse_schedules
@@ -37,7 +39,7 @@ from grokscope.callbacks.waiting import WaitingRows
 from grokscope.gradients.layout import gradient_layout, gradients_of
 from grokscope.store.disk import Growth, Part, failure, folder_bytes
 from grokscope.store.info import environment, update_info
-from grokscope.validation import require_choice, require_float, require_int
+from grokscope.validation import require_bool, require_choice, require_float, require_int
 
 KINDS = ("batch", "weight", "trajectory", "sample", "input")
 FROM_GRADIENTS = frozenset({"batch", "weight", "trajectory", "factor"})
@@ -86,6 +88,10 @@ class GOPCallback(Callback):
         thresholds: ``train`` and ``test`` accuracy that count as memorised and generalised;
             0.99 where not given.
         patience: Epochs for which they have to stay there.
+        progress: Name -> a measure of this family of experiments, at its own schedule
+            (:class:`~grokscope.callbacks.ProgressMeasure`).
+        dense: Finished files also hold the dense matrices of the epochs of ``factor``, M² numbers
+            each (docs/files.md). :meth:`forecast` says how much that is.
 
     Raises:
         ValueError: For an argument out of range, or a schedule without an epoch in the run.
@@ -106,12 +112,15 @@ class GOPCallback(Callback):
         centered: bool = False,
         thresholds: Mapping[str, float] | None = None,
         patience: int = 0,
+        progress: Mapping[str, ProgressMeasure] | None = None,
+        dense: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(kinds, str) or not isinstance(kinds, Sequence):
             raise ValueError(f"kinds must be a list of any of {', '.join(KINDS)}, got {kinds!r}.")
         self.kinds = tuple(require_choice("kinds", kind, KINDS) for kind in kinds)
-        self.schedules = parse_schedules(schedule, self.kinds)
+        self.progress = ProgressMeasures(progress, KINDS)
+        self.schedules = parse_schedules(schedule, self.kinds) | self.progress.schedules
         self.top_k = require_int("top_k", top_k)
         self.rank_threshold = require_float("rank_threshold", rank_threshold, minimum=0, below=1)
         self.max_bytes = require_int("max_bytes", max_bytes)
@@ -120,6 +129,7 @@ class GOPCallback(Callback):
         self.probe, self.centered = require_probe(probe), centered
         self.output_dir = None if output_dir is None else Path(output_dir)
         self._first_detector = make_detector(thresholds, patience)
+        self.dense = _require_dense(dense, self.kinds)
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -180,8 +190,10 @@ class GOPCallback(Callback):
         kinds = [*self._make_kinds(n_rows), *self._expected_probe_kinds()]
         settings: dict[str, Any] = {"n_rows": n_rows, "dtype": dtype}
         settings["extra"] = LossReader(module).extra
+        settings["progress"] = self.progress.tables(module)
         planned = planned_tables(kinds, self.schedules, self._layout, **settings)
-        return [*(table.part(stop) for table in planned), *view_parts(planned, stop)]
+        views = view_parts(planned, stop, self._dense_top_k)
+        return [*(table.part(stop) for table in planned), *views]
 
     def state_bytes(self, steps_per_epoch: int, dtype: torch.dtype) -> int:
         """Most bytes of a module that was checked that this callback adds to a checkpoint."""
@@ -216,6 +228,11 @@ class GOPCallback(Callback):
     def _all_kinds(self) -> list[Recorded]:
         return [*self._kinds, *(self._probing.kinds if self._probing else ())]
 
+    @property
+    def _dense_top_k(self) -> int | None:
+        """Eigenvectors beside dense matrices; None is no dense matrices."""
+        return self.top_k if self.dense else None
+
     def _open_files(self, trainer: Trainer, module: LightningModule) -> None:
         if self.output_dir is None:
             self.output_dir = Path(trainer.log_dir or trainer.default_root_dir)
@@ -228,9 +245,11 @@ class GOPCallback(Callback):
             n_rows=self._buffer.n_rows,
             dtype=self._dtype,
             extra=self._losses.extra,
+            progress=self.progress.tables(module),
             start=trainer.current_epoch,
             stop=_last_epoch(trainer),
             resume=resume,
+            dense_top_k=self._dense_top_k,
         )
         self._growth = Growth(self.output_dir)
         update_info(self.output_dir, status="running", device=str(module.device))
@@ -238,6 +257,9 @@ class GOPCallback(Callback):
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
             self._detector = replayed(self._detector, self.output_dir)
         loggers, detector = list(trainer.loggers), self._detector
+        for logger in loggers:
+            if resume and isinstance(logger, CSVLogger):
+                logger.begin(trainer.current_epoch)
         announcer = Announcer(self.output_dir, loggers, detector, resume)
         report = NonfiniteReport(self.on_nonfinite)
         self._rows = WaitingRows(recorder, loggers, self._kinds, detector, announcer, report)
@@ -261,7 +283,8 @@ class GOPCallback(Callback):
         if self._open is None:
             due = self._timetable.due(epoch)
             probed = self._probing.measure(due) if self._probing else {}
-            self._open = Pass(epoch, trainer.global_step, {}, due=due, probed=probed)
+            progress = self.progress.measure(trainer.lightning_module, due)
+            self._open = Pass(epoch, trainer.global_step, {}, None, due, probed, progress)
             self._buffer.clear()
             if self._open.wants("metrics"):
                 self._losses.start()
@@ -338,9 +361,11 @@ class GOPCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What later rows depend on: the kinds' memory, adaptive schedules, events so far."""
-        self._flush()
+        if self._rows is not None:
+            self._rows.settle()
         return {
             "kinds": {kind.name: kind.state() for kind in self._all_kinds},
+            "progress": self.progress.state(),
             "schedules": self._timetable.state(),
             "detector": (self._rows.detector if self._rows else self._detector).state(),
         }
@@ -348,6 +373,7 @@ class GOPCallback(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave."""
         self._kind_states = state_dict.get("kinds", {})
+        self.progress.restore(state_dict.get("progress", {}))
         self._timetable.restore(state_dict.get("schedules", {}))
         self._detector = self._detector.restored(state_dict.get("detector"))
 
@@ -386,6 +412,12 @@ class GOPCallback(Callback):
         entries["disk_bytes"] = folder_bytes(self.output_dir)
         self._detector, self._rows = self._rows.detector, None
         update_info(self.output_dir, status=status, **entries)
+
+
+def _require_dense(dense: bool, kinds: tuple[str, ...]) -> bool:
+    if require_bool("dense", dense) and "batch" not in kinds:
+        raise ValueError(f"dense must be false without the kind batch, got {dense!r}.")
+    return dense
 
 
 def _last_epoch(trainer: Trainer) -> int | None:

@@ -87,6 +87,8 @@ class BatchKind(Kind):
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state`."""
         self.previous = state["previous"]
+        if self.previous is not None:
+            self._dtype = self.previous.dtype
 
     def _overlap(self, rows: Tensor, gram: Tensor) -> float:
         """With the pass before; NaN where one of the two is missing or not finite."""

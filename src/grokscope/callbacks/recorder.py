@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ from grokscope.callbacks.schedule import Schedule
 from grokscope.gradients.layout import GradientLayout
 from grokscope.measures.gop import batch_gop
 from grokscope.measures.spectra import METRICS
+from grokscope.store.dense import DenseSizes
 from grokscope.store.disk import Part
+from grokscope.store.factors import Factors
 from grokscope.store.layout import Table
 from grokscope.store.run_writer import FULL, LAYERS, RunWriter
 from grokscope.store.run_writer import METRICS as METRICS_FILE
@@ -51,6 +54,7 @@ class Pass:
         gradients: (b, m) of its mini-batches; None where nothing needs them.
         due: Settings whose schedule had this epoch when the pass began; None is all.
         probed: Kind -> what was measured at the probe when the pass began.
+        progress: Progress measure -> its numbers then.
     """
 
     epoch: int
@@ -59,6 +63,7 @@ class Pass:
     gradients: Tensor | None = None
     due: frozenset[str] | None = None
     probed: Mapping[str, Measurement] = field(default_factory=dict)
+    progress: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def wants(self, name: str) -> bool:
         """Whether a setting's schedule had this epoch; it may have changed since."""
@@ -119,6 +124,7 @@ def planned_tables(
     n_rows: int,
     dtype: torch.dtype,
     extra: tuple[str, ...],
+    progress: Mapping[str, Table] = MappingProxyType({}),
 ) -> list[Planned]:
     """The tables of a run, file by file; arguments as for :class:`Recorder`."""
     width = next((kind.width for kind in kinds if kind.name == "batch"), 0)
@@ -131,23 +137,59 @@ def planned_tables(
         whole = global_table(kind.name, kind.width, kind.attributes)
         layers = layer_table(kind.name, kind.layers, kind.width)
         planned += [Planned(METRICS_FILE, whole, *when), Planned(LAYERS, layers, *when)]
+    for name, table in progress.items():
+        setting = f"measures.progress.{name}.schedule"
+        planned.append(Planned(METRICS_FILE, table, schedules[name], setting))
     if "factor" in schedules:
         table = factor_table(layout, n_rows, _numpy_dtype(dtype).str)
         planned.append(Planned(FULL, table, schedules["factor"], "schedule.factor"))
     return planned
 
 
-def view_parts(planned: Sequence[Planned], stop: int) -> list[Part]:
-    """The ``epoch_<n>`` groups of finished files: one a row of the factor and a layer."""
+def view_parts(
+    planned: Sequence[Planned], stop: int, dense_top_k: int | None = None
+) -> list[Part]:
+    """The ``epoch_<n>`` groups of finished files: one a row of the factor and a layer.
+
+    Args:
+        planned: The tables.
+        stop: Passes of the run.
+        dense_top_k: Eigenvectors kept of dense matrices; None is without these.
+    """
     factor = next((each for each in planned if each.file == FULL), None)
     if factor is None:
         return []
-    rows = factor.part(stop).rows
+    parts = _group_parts(planned, factor, stop)
+    return parts if dense_top_k is None else [*parts, *_dense(planned, factor, stop, dense_top_k)]
+
+
+def _group_parts(planned: Sequence[Planned], factor: Planned, stop: int) -> list[Part]:
+    """What is there without dense matrices."""
     own = factor.table.columns["eigenvalues"].row_bytes + VIEW_BYTES
     layers = (each.table.columns["eigenvalues_top_k"] for each in planned if each.file == LAYERS)
     sizes = {FULL: own, LAYERS: sum(c.row_bytes + c.shape[0] * VIEW_BYTES for c in layers)}
-    basis = "estimate; at the end"
-    return [Part(f, "epoch_<n>", rows, n, factor.setting, basis) for f, n in sizes.items() if n]
+    return _at_the_end("epoch_<n>", sizes, factor, stop, factor.setting)
+
+
+def _dense(planned: Sequence[Planned], factor: Planned, stop: int, top_k: int) -> list[Part]:
+    """The dense matrices of the rows of the factor."""
+    gradient = factor.table.columns["gradient"]
+    n_rows, side = gradient.shape
+    itemsize = np.dtype(gradient.dtype).itemsize
+    sizes = DenseSizes(Factors.described(factor.table.attributes), (n_rows, side), itemsize, top_k)
+    kinds = [each.table.path for each in planned if each.file == LAYERS]
+    files = {FULL: sizes.whole(), LAYERS: sizes.layers(kinds)}
+    setting = f"storage.dense and {factor.setting}"
+    return _at_the_end("epoch_<n> gop", files, factor, stop, setting)
+
+
+def _at_the_end(
+    name: str, sizes: Mapping[str, int], factor: Planned, stop: int, setting: str
+) -> list[Part]:
+    """A part of each file, of so many bytes a row of the factor."""
+    rows, basis = factor.part(stop).rows, "estimate; at the end"
+    given = sizes.items()
+    return [Part(f, name, rows, n, setting, basis, at_end=True) for f, n in given if n]
 
 
 def densest(schedule: Schedule) -> Schedule:
@@ -170,9 +212,11 @@ class Recorder:
         n_rows: Most mini-batch gradients of a pass.
         dtype: Of the stored gradients.
         extra: The module's own scalars.
+        progress: Tables of the progress measures by name.
         start: First epoch to come.
         stop: Epoch at which the run ends; None if it is not known.
         resume: Whether ``folder`` holds the rows before ``start``.
+        dense_top_k: Eigenvectors kept of dense matrices; None is without these.
     """
 
     def __init__(
@@ -185,19 +229,22 @@ class Recorder:
         n_rows: int,
         dtype: torch.dtype,
         extra: tuple[str, ...],
+        progress: Mapping[str, Table] = MappingProxyType({}),
         start: int,
         stop: int | None,
         resume: bool,
+        dense_top_k: int | None = None,
     ) -> None:
         self._schedules, self._layout = schedules, layout
         self._n_rows, self._dtype, self._extra = n_rows, dtype, extra
         self._width = next((kind.width for kind in kinds if kind.name == "batch"), 0)
         settings: dict[str, Any] = {"n_rows": n_rows, "dtype": dtype, "extra": extra}
+        settings["progress"] = progress
         tables: Tables = {}
         for planned in planned_tables(kinds, schedules, layout, **settings):
             rows = planned.rows(start, stop)
             tables.setdefault(planned.file, []).append((planned.table, rows))
-        self.writer = RunWriter(folder, tables, start if resume else None)
+        self.writer = RunWriter(folder, tables, start if resume else None, dense_top_k)
 
     def write(self, passes: Sequence[Pass], found: Mapping[str, Found]) -> None:
         """Add the rows of several passes to every table they have something for."""
@@ -207,6 +254,10 @@ class Recorder:
             whole, layers = entry.measurement.whole, entry.measurement.layers
             self.writer.extend(METRICS_FILE, f"gop/{kind}", clocks | whole)
             self.writer.extend(LAYERS, kind, clocks | layers)
+        for each in passes:
+            clock = {"epoch": each.epoch, "step": each.step}
+            for name, values in each.progress.items():
+                self.writer.append(METRICS_FILE, name, clock | dict(values))
         if "factor" in self._schedules:
             for each in passes:
                 if each.gradients is not None and each.wants("factor"):
@@ -248,6 +299,8 @@ def log_rows(
             for row, value in zip(entry.rows, values, strict=True):
                 scalars[row][f"gop/{kind}/{name}"] = value
     for each, logged in zip(passes, scalars, strict=True):
+        for name, values in each.progress.items():
+            logged |= {f"{name}/{c}": float(v) for c, v in values.items() if np.ndim(v) == 0}
         for logger in loggers:
             logger.log_metrics(logged, step=each.epoch)
 

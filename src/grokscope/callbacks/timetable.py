@@ -93,6 +93,5 @@ def check_epochs(schedules: Mapping[str, Schedule], stop: int | None) -> None:
     for name, schedule in schedules.items():
         first = schedule.next_due(0)
         if stop is not None and (first is None or first >= stop):
-            raise ValueError(
-                f"schedule.{name} must have an epoch before max_epochs={stop}, got {schedule}."
-            )
+            key = f"schedule.{name}" if name in DEFAULTS else f"progress.{name}.schedule"
+            raise ValueError(f"{key} must have an epoch before max_epochs={stop}, got {schedule}.")

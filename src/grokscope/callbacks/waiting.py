@@ -70,6 +70,12 @@ class WaitingRows:
         self._announcer.tell(self.detector.events())
         self._report.check(rows, self._kinds, found)
 
+    def settle(self) -> None:
+        """Let nothing wait, neither here nor in a logger: a checkpoint is about to be saved."""
+        self.flush()
+        for logger in self._loggers:
+            logger.save()
+
     def finish(self, closing: Pass | None) -> None:
         """Write the last row, say what is certain now, and compress the files."""
         self.flush()

@@ -39,9 +39,10 @@ def _cast(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 class TensorDataModule(LightningDataModule):
     """A train and a test split held as tensors.
 
-    Subclasses implement :meth:`make_splits`. Batches are slices taken on the device by the
-    training loop; the order of a pass depends on ``seed`` and the epoch only, so a resumed
-    run sees the same batches.
+    Subclasses implement :meth:`make_splits`, and may add further splits to :attr:`extra` there,
+    such as the samples whose labels are wrong (``model.extra_splits`` records them). Batches are
+    slices taken on the device by the training loop; the order of a pass depends on ``seed`` and
+    the epoch only, so a resumed run sees the same batches.
 
     Args:
         batch_size: Samples an optimizer step sees; ``None`` is the full training set.
@@ -56,6 +57,7 @@ class TensorDataModule(LightningDataModule):
         if batch_size is not None:
             require_int("batch_size", batch_size)
         self.batch_size = batch_size
+        self.extra: dict[str, Split] = {}
         self.seed = require_int("seed", seed, minimum=0)
 
     def make_splits(self) -> tuple[Split, Split]:

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_BYTES = 2**30
-"""Values a header may announce by default: 1 GiB, twenty times MNIST's training images."""
+MAX_BYTES = 2**28
+"""Values a header may announce by default: 256 MiB, five times MNIST's training images."""
 
 _MAX_DIMENSIONS = 8
 _CHUNK = 2**20
@@ -40,7 +40,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDA
 
     Raises:
         ValueError: If the file is truncated, has trailing bytes, is no IDX file, is damaged
-            gzip, or announces an empty array or more than ``max_bytes``. One line, with the path.
+            gzip, no regular file, or announces an empty array or more than ``max_bytes``. One
+            line, with the path.
         OSError: If the file cannot be opened or read.
 
     Source:
@@ -48,6 +49,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDA
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("is not a regular file.")
         with path.open("rb") as raw:
             if raw.read(2) != b"\x1f\x8b":
                 raw.seek(0)

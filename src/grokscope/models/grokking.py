@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from grokscope.data.base import Split, TensorDataModule
 from grokscope.models.loop import Batch, PassLoopModule
 from grokscope.models.losses import Accuracy, Loss, squared_norm
+from grokscope.models.parameter_groups import parameter_groups
 from grokscope.validation import require_float
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; the modules' modes are restored."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class GrokkingModule(PassLoopModule):
@@ -29,6 +44,16 @@ class GrokkingModule(PassLoopModule):
         l2: Adds ``l2`` times the sum of all squared parameters to the loss that is minimised
             (not to the recorded loss).
         steps_per_call: ``many`` or ``one`` optimizer steps in one ``training_step``.
+        parameter_settings: Settings of the optimizer for parameters by name: see
+            :func:`~.parameter_groups.parameter_groups`.
+        clip_norm: Largest norm of the whole gradient; None does not clip.
+        after_step: Called with the net after every optimizer step, without gradients, such as a
+            constraint. One that is a module is saved with checkpoints.
+        extra_splits: Names of splits of the data (``data.extra``) of which loss and accuracy are
+            recorded too, as ``<name>_loss`` and ``<name>_acc``.
+
+    Raises:
+        ValueError: For an argument out of range.
     """
 
     extra_metrics: tuple[str, ...] = ()
@@ -42,20 +67,38 @@ class GrokkingModule(PassLoopModule):
         scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         l2: float = 0.0,
         steps_per_call: str = "many",
+        parameter_settings: Mapping[str, Mapping[str, Any]] | None = None,
+        clip_norm: float | None = None,
+        after_step: Callable[[nn.Module], None] | None = None,
+        extra_splits: Sequence[str] = (),
     ) -> None:
         super().__init__(steps_per_call)
         self.net, self.loss, self.accuracy = net, loss, accuracy
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.l2 = require_float("l2", l2, minimum=0.0)
+        self.parameter_settings = dict(parameter_settings or {})
+        if clip_norm is not None:
+            require_float("clip_norm", clip_norm, above=0.0)
+        self.clip_norm = clip_norm
+        self.after_step, self.extra_splits = after_step, tuple(extra_splits)
+        scores = [f"{name}_{score}" for name in self.extra_splits for score in ("loss", "acc")]
+        self.extra_metrics = (*self.extra_metrics, *scores)
         self.latest_metrics: dict[str, float] = {}
         self._live: tuple[Tensor, Tensor] | None = None
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the scheduler if there is one."""
-        optimizer = self._make_optimizer(self.parameters())
+        optimizer = self._make_optimizer(self._optimized())
         if self._make_scheduler is None:
             return optimizer
         return [optimizer], [self._make_scheduler(optimizer)]
+
+    def _optimized(self) -> Iterable[Any]:
+        """Parameters, or groups of them, as the optimizer takes them."""
+        if not self.parameter_settings:
+            return self.parameters()
+        trained = ((n, p) for n, p in self.named_parameters() if p.requires_grad)
+        return parameter_groups(trained, self.parameter_settings)
 
     def on_fit_start(self) -> None:
         """Move the data to the device."""
@@ -65,11 +108,17 @@ class GrokkingModule(PassLoopModule):
         """Put both splits on the device; where a batch is a whole split, plan shared work."""
         self.train_batch = self._prepare(data.train, share=data.steps_per_epoch == 1)
         self.test_batch = self._prepare(data.test, share=True)
+        if missing := [name for name in self.extra_splits if name not in data.extra]:
+            known = ", ".join(data.extra) or "none"
+            raise ValueError(f"extra_splits must be of {known} here, got {missing[0]!r}.")
+        self.extra_batches = {
+            name: self._prepare(data.extra[name], share=True) for name in self.extra_splits
+        }
 
     def _prepare(self, split: Split, share: bool) -> Batch:
         dtype = next(self.parameters()).dtype
         split = split.to(self.device, dtype)
-        with torch.no_grad():
+        with evaluating(self.net):
             width = self.net(split.inputs[:1]).shape[-1]
         targets = self.loss.prepare(split.targets, width)
         if targets.is_floating_point():
@@ -94,7 +143,12 @@ class GrokkingModule(PassLoopModule):
             self._live = loss.detach(), outputs.detach()
         if observe is not None:
             observe()
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
         optimizer.step()
+        if self.after_step is not None:
+            with torch.no_grad():
+                self.after_step(self.net)
         if self._live is not None:
             self._live = None
         if self._make_scheduler is not None:
@@ -124,8 +178,12 @@ class GrokkingModule(PassLoopModule):
         live = self._live if whole else None
         train = self._scores(self.train_batch, *live) if live else self.evaluate(self.train_batch)
         test = self.evaluate(self.test_batch)
-        names = ("train_loss", "train_acc", "test_loss", "test_acc")
-        self.latest_metrics = dict(zip(names, (*train, *test), strict=True))
+        names = ["train_loss", "train_acc", "test_loss", "test_acc"]
+        scores = [*train, *test]
+        for name, batch in self.extra_batches.items():
+            names += [f"{name}_loss", f"{name}_acc"]
+            scores += self.evaluate(batch)
+        self.latest_metrics = dict(zip(names, scores, strict=True))
         return self.latest_metrics
 
     def training_samples(self) -> tuple[Tensor, Tensor]:
@@ -134,13 +192,9 @@ class GrokkingModule(PassLoopModule):
 
     def evaluate(self, batch: Batch) -> tuple[float, float]:
         """Mean loss and accuracy in evaluation mode; the modules' modes are restored."""
-        modes = [(module, module.training) for module in self.net.modules()]
-        self.net.eval()
-        with torch.no_grad():
+        with evaluating(self.net):
             outputs = self._forward(batch)
             loss = self.loss.mean(outputs, batch.loss_targets)
-        for module, mode in modes:
-            module.training = mode
         return self._scores(batch, loss, outputs)
 
     def _scores(self, batch: Batch, loss: Tensor, outputs: Tensor) -> tuple[float, float]:

@@ -123,8 +123,16 @@ class PassLoopModule(LightningModule):
             checkpoint["rng"]["cuda"] = torch.cuda.get_rng_state(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what :meth:`on_save_checkpoint` kept."""
+        """Restore what :meth:`on_save_checkpoint` kept; take weights at their precision.
+
+        Lightning copies the weights before it converts the module (``64-true``), and would
+        round them on the way.
+        """
         self._rng = checkpoint.get("rng", {})
+        saved = checkpoint["state_dict"]
+        for name, tensor in self.state_dict(keep_vars=True).items():
+            if name in saved:
+                tensor.data = tensor.data.to(saved[name].dtype)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Run optimizer steps up to the next epoch that somebody observes, or a single one."""

@@ -29,6 +29,7 @@ class Part:
         row_bytes: Bytes of one, not compressed.
         setting: The key that decides how many there are.
         basis: What makes the number an estimate; empty where it is exact.
+        at_end: Whether a file gets it only when it is rewritten at the end of the run.
     """
 
     file: str
@@ -37,6 +38,7 @@ class Part:
     row_bytes: int
     setting: str
     basis: str = ""
+    at_end: bool = False
 
     @property
     def bytes(self) -> int:
@@ -60,9 +62,9 @@ class Forecast:
 
     @property
     def scratch(self) -> int:
-        """Further bytes for a moment: a file is rewritten beside the old one."""
-        files = {part.file for part in self.parts if part.file in FILES}
-        return max((sum(p.bytes for p in self.parts if p.file == f) for f in files), default=0)
+        """Further bytes for a moment: the rows of a file are rewritten beside the old ones."""
+        rows = [part for part in self.parts if part.file in FILES and not part.at_end]
+        return max((sum(p.bytes for p in rows if p.file == part.file) for part in rows), default=0)
 
     def largest(self, count: int = 2) -> str:
         """The parts that take most, each with the setting to change."""

@@ -69,9 +69,13 @@ def _room(source: TableFile) -> int:
             group = live[table or "/"]
             room += sum(len(str(value)) for value in group.attrs.values())
             for name in content.columns:
-                raw = content.rows * row_bytes(group[name])
-                room += COLUMN_OVERHEAD + raw + raw // 50
+                room += dataset_room(content.rows * row_bytes(group[name]))
     return room
+
+
+def dataset_room(raw: int) -> int:
+    """Bytes that a dataset takes at most: its content not compressed, and HDF5's own."""
+    return COLUMN_OVERHEAD + raw + raw // 50
 
 
 def _to_disk(path: Path) -> None:
@@ -94,13 +98,16 @@ def _copy_table(live: h5py.File, file: h5py.File, table: str, rows: int) -> None
         group.attrs.update(source.attrs)
     for name in [name for name in source if isinstance(source[name], h5py.Dataset)]:
         dataset = source[name]
-        target = _create(group, name, (rows, *dataset.shape[1:]), dataset.dtype)
+        target = create_dataset(group, name, (rows, *dataset.shape[1:]), dataset.dtype)
         for block in blocks(rows, dataset):
             target[block] = dataset[block]
 
 
-def _create(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
-    size = max(1, int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize)
+def create_dataset(
+    group: h5py.Group, name: str, shape: tuple[int, ...], dtype: Any
+) -> h5py.Dataset:
+    """A dataset in its final form: in chunks of rows, gzip-4, shuffled; a small one plain."""
+    size = int(np.prod(shape[1:], dtype=np.int64)) * np.dtype(dtype).itemsize
     if shape[0] * size <= 1024:
         return group.create_dataset(name, shape, dtype)
     chunk = (min(shape[0], max(1, CHUNK_BYTES // size)), *shape[1:])

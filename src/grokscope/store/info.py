@@ -11,10 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from grokscope.store.text import check_number, read_text
+
 NAME = "run.json"
 DISK_FULL = "failed: disk full"
 STATUSES = ("running", "finished", "stopped", "failed", DISK_FULL)
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+MAX_BYTES = 2**22
 PACKAGES = ("grokscope", "torch", "lightning", "hydra-core", "h5py", "numpy")
 
 
@@ -28,8 +31,8 @@ def read_info(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        info = json.loads(read_text(path, MAX_BYTES), parse_int=lambda n: int(check_number(n)))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(info, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(info).__name__}.")
@@ -46,7 +49,7 @@ def update_info(folder: Path, **entries: Any) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     info = read_info(folder) | entries
-    draft = folder / f".{NAME}.{os.getpid()}"
+    draft = folder / f".{NAME}.part"
     content = (json.dumps(info, indent=2, default=str) + "\n").encode()
     try:
         draft.write_bytes(content)

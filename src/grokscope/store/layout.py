@@ -2,10 +2,12 @@
 
 A *live* file is written by one process while training goes on. Every column is a contiguous
 dataset, allocated for ``capacity`` rows before training; HDF5 is closed, and rows are
-written with ``pwrite`` at the datasets' offsets. The dataset ``index/<table>`` holds the
+written with ``pwrite`` at the datasets' offsets. The scalars of a table lie side by side in
+``live/<table>``, (capacity, scalars), so that they take one write; their datasets are HDF5
+virtual datasets, each a view of its column there. The dataset ``index/<table>`` holds the
 number of rows that are complete and is written last, so a killed process leaves a file that
-opens everywhere and whose counted rows are whole. A *final* file is the same, cut to the
-rows, chunked and compressed.
+opens everywhere and whose counted rows are whole. A *final* file has the same datasets without
+``live``, cut to the rows, chunked and compressed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import numpy as np
 
 SCHEMA_VERSION = 1
 INDEX = "index"
+LIVE = "live"
+SCALAR = ((), "<f8")
 ROOT = "rows"  # the name under index/ of the table at the top level of a file
 
 
@@ -57,6 +61,16 @@ class Table:
     def index_path(self) -> str:
         """Where the number of complete rows is."""
         return f"{INDEX}/{self.path or ROOT}"
+
+    @property
+    def live_path(self) -> str:
+        """Where the scalars are while the file is live."""
+        return f"{LIVE}/{self.path or ROOT}"
+
+    @property
+    def scalars(self) -> list[str]:
+        """The columns of single float64 numbers."""
+        return [n for n, c in self.columns.items() if (c.shape, c.dtype) == SCALAR]
 
     def dataset_path(self, column: str) -> str:
         """Where a column is."""
@@ -106,9 +120,23 @@ def create_live_file(path: Path, tables: list[tuple[Table, int]]) -> None:
         for table, capacity in tables:
             group = file.require_group(table.path or "/")
             write_attributes(group, table.attributes)
-            for name, column in table.columns.items():
-                _allocate(file, table.dataset_path(name), (capacity, *column.shape), column.dtype)
+            _allocate_columns(file, table, capacity)
             _allocate(file, table.index_path, (1,), "<i8")
+
+
+def _allocate_columns(file: h5py.File, table: Table, capacity: int) -> None:
+    scalars = table.scalars
+    if scalars:
+        _allocate(file, table.live_path, (capacity, len(scalars)), "<f8")
+        together = h5py.VirtualSource(".", table.live_path, (capacity, len(scalars)), "<f8")
+    for name, column in table.columns.items():
+        path = table.dataset_path(name)
+        if name in scalars:
+            layout = h5py.VirtualLayout((capacity,), "<f8")
+            layout[:] = together[:, scalars.index(name)]
+            file.create_virtual_dataset(path, layout)
+        else:
+            _allocate(file, path, (capacity, *column.shape), column.dtype)
 
 
 def _allocate(file: h5py.File, path: str, shape: tuple[int, ...], dtype: str) -> None:

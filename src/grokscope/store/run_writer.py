@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from grokscope.store.dense import DenseMatrices
 from grokscope.store.finalise import finalise
+from grokscope.store.lock import FolderLock
 from grokscope.store.reopen import Tables, check_same_tables, open_live
 from grokscope.store.tables import TableFile
 from grokscope.store.views import GradientViews, LayerViews
@@ -26,30 +28,41 @@ class RunWriter:
             not known. A file with a full table is rewritten with twice the room.
         resume_epoch: None for a new run. Otherwise rows before this epoch are kept, later ones
             dropped, and the files go on.
+        dense_top_k: Adds the dense matrix of every stored factor, with so many eigenvectors, when
+            the run is finalised; None is without.
 
     Raises:
         FileExistsError: For a new run in a folder that holds rows already.
+        FolderInUseError: If another process writes there.
         ValueError: If the rows to go on with have other columns; the files stay as they are.
         StoreFullError: If the disk is full.
     """
 
     def __init__(
-        self, folder: Path, tables: Mapping[str, Tables], resume_epoch: int | None = None
+        self,
+        folder: Path,
+        tables: Mapping[str, Tables],
+        resume_epoch: int | None = None,
+        dense_top_k: int | None = None,
     ) -> None:
-        self.folder, self._tables = folder, tables
+        self.folder, self._tables, self._dense_top_k = folder, tables, dense_top_k
         self._files: dict[str, LiveFile] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        if resume_epoch is None:
-            _refuse_rows(folder)
-        else:
-            for name in FILES:
-                check_same_tables(folder / name, tables.get(name, ()), resume_epoch)
+        self._lock = FolderLock(folder)
         try:
-            for name, file_tables in tables.items():
-                self._files[name] = open_live(folder / name, file_tables, resume_epoch or 0)
+            self._open(resume_epoch)
         except BaseException:
             self.close()
             raise
+
+    def _open(self, resume_epoch: int | None) -> None:
+        if resume_epoch is None:
+            _refuse_rows(self.folder)
+        else:
+            for name in FILES:
+                check_same_tables(self.folder / name, self._tables.get(name, ()), resume_epoch)
+        for name, tables in self._tables.items():
+            self._files[name] = open_live(self.folder / name, tables, resume_epoch or 0)
 
     def append(self, file: str, table: str, row: Mapping[str, Any]) -> None:
         """Add one row; see :meth:`grokscope.store.writer.LiveFile.append`."""
@@ -79,6 +92,10 @@ class RunWriter:
 
     def close(self) -> None:
         """Close the files as they are: live, and readable."""
+        self._close_files()
+        self._lock.release()
+
+    def _close_files(self) -> None:
         for file in self._files.values():
             file.close()
 
@@ -88,14 +105,19 @@ class RunWriter:
         Raises:
             StoreFullError: If the disk has no room for that; the rows stay as they are.
         """
-        self.close()
+        self._close_files()
         epochs: list[int] = []
+        dense = None
         if FULL in self._files:
-            finalise(self.folder / FULL, GradientViews())
-            epochs = TableFile(self.folder / FULL).read("batch", "epoch").tolist()
+            source = TableFile(self.folder / FULL)
+            if self._dense_top_k is not None:
+                dense = DenseMatrices(source, self._dense_top_k)
+            finalise(source.path, GradientViews(dense))
+            epochs = source.read("batch", "epoch").tolist()
         if LAYERS in self._files:
-            finalise(self.folder / LAYERS, LayerViews(frozenset(epochs)))
+            finalise(self.folder / LAYERS, LayerViews(frozenset(epochs), dense))
         finalise(self.folder / METRICS)
+        self._lock.release()
 
 
 def _refuse_rows(folder: Path) -> None:

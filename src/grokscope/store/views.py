@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
+from grokscope.store.dense import DenseMatrices
+from grokscope.store.factors import KINDS as DENSE_KINDS
 from grokscope.store.layout import read_attribute
 from grokscope.store.tables import TableFile
 
@@ -16,16 +18,23 @@ GROUP_BYTES = 2**13  # most bytes of one view, measured at a third of this
 COMPACT = 200  # attributes kept in the object header; HDF5 gives more than 8 a heap of 1.7 kB
 
 
+@dataclass(frozen=True)
 class GradientViews:
     """``epoch_<n>`` in ``gop_full.h5`` for each row of the ``batch`` table.
 
     ``gradient`` is a virtual dataset: a view of its row, which takes no space.
+
+    Attributes:
+        dense: Adds ``gop`` and ``eigenvectors_top_k``; None is without.
     """
+
+    dense: DenseMatrices | None = None
 
     def room(self, source: TableFile) -> int:
         """Bytes that the groups take at most."""
         width = len(source.read("batch", "eigenvalues", first=1).ravel())
-        return source.rows("batch") * (GROUP_BYTES + 8 * width)
+        matrix = self.dense.sizes.whole() if self.dense else 0
+        return source.rows("batch") * (GROUP_BYTES + 8 * width + matrix)
 
     def add(self, file: h5py.File) -> None:
         """Write the groups."""
@@ -40,6 +49,8 @@ class GradientViews:
             group.create_virtual_dataset("gradient", layout)
             group["eigenvalues"] = values
             group.attrs.update(step=int(step), n_batches=int(n_batches))
+            if self.dense:
+                self.dense.write_whole(group, row)
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,11 @@ class LayerViews:
 
     Attributes:
         epochs: Those that get a group. The tables hold all rows.
+        dense: Adds ``gop`` of the kinds that it knows; None is without.
     """
 
     epochs: frozenset[int]
+    dense: DenseMatrices | None = None
 
     def room(self, source: TableFile) -> int:
         """Bytes that the groups take at most."""
@@ -61,23 +74,35 @@ class LayerViews:
             + len(source.attribute(kind, "layers")) * GROUP_BYTES // 8
             for kind in self._kinds(source.tables())
         ]
-        return 8 * sum(widths) * len(self.epochs)
+        matrices = self.dense.sizes.layers(source.tables()) if self.dense else 0
+        return (8 * sum(widths) + matrices) * len(self.epochs)
 
     def add(self, file: h5py.File) -> None:
         """Write the groups."""
         for kind in self._kinds(file):
-            suffix = "" if kind == "batch" else f"/{kind}"
-            for path, metrics, spectrum in self._groups(file[kind]):
-                group = _compact_group(file, path + suffix)
+            for epoch, layer, metrics, spectrum in self._rows(file[kind]):
+                group = _compact_group(file, _path(epoch, layer, kind))
                 _write_numbers(group, metrics)
                 group["eigenvalues_top_k"] = spectrum
+        if self.dense:
+            self._add_dense(file, self.dense)
+
+    def _add_dense(self, file: h5py.File, dense: DenseMatrices) -> None:
+        kinds = [kind for kind in DENSE_KINDS if kind in file]
+        names = [(kind, name) for kind in kinds for name in read_attribute(file[kind], "layers")]
+        for row, epoch in enumerate(dense.epochs):
+            groups = {
+                (kind, layer): _compact_group(file, _path(epoch, layer, kind))
+                for kind, layer in names
+            }
+            dense.write_layers(groups, row)
 
     def _kinds(self, present: Iterable[str]) -> list[str]:
         tables = set(present)
         return [kind for kind in KINDS if kind in tables]
 
-    def _groups(self, table: h5py.Group) -> Iterator[tuple[str, dict[str, float], np.ndarray]]:
-        """Path, metrics and spectrum of each layer at each epoch."""
+    def _rows(self, table: h5py.Group) -> Iterator[tuple[int, str, dict[str, float], np.ndarray]]:
+        """Epoch, layer, metrics and spectrum of each layer at each epoch."""
         layers = read_attribute(table, "layers")
         metrics = {name: table[name][:] for name in table if table[name].ndim == 2}
         spectra = table["eigenvalues_top_k"]
@@ -86,7 +111,12 @@ class LayerViews:
                 continue
             for i, (layer, spectrum) in enumerate(zip(layers, spectra[row], strict=True)):
                 values = {name: float(column[row, i]) for name, column in metrics.items()}
-                yield f"epoch_{epoch}/{layer}", values, spectrum[np.isfinite(spectrum)]
+                yield epoch, layer, values, spectrum[np.isfinite(spectrum)]
+
+
+def _path(epoch: int, layer: str, kind: str) -> str:
+    """Where a layer's group is."""
+    return f"epoch_{epoch}/{layer}" + ("" if kind == "batch" else f"/{kind}")
 
 
 def _compact_group(file: h5py.File, path: str) -> h5py.Group:

@@ -12,15 +12,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from grokscope.store.info import FULL
 from grokscope.store.layout import Column, Table, create_live_file
 
 COUNT = struct.Struct("<q")
-FAST = {
-    "<f8": (struct.Struct("<d").pack, {float, int, np.float64, np.int64}),
-    "<i8": (COUNT.pack, {int, np.int64}),
-}
+INTEGERS = {int, np.int64}
 
 
 class StoreFullError(OSError):
@@ -94,11 +92,20 @@ class _TableWriter:
     def __init__(self, fd: int, file: h5py.File, table: Table, capacity: int) -> None:
         self._fd = fd
         self._path, self._capacity, self.rows = table.path, capacity, 0
-        self._index = file[table.index_path].id.get_offset()
+        self._index = _offset(file, table.index_path)
+        self._scalars = table.scalars
+        self._scalars_at = _offset(file, table.live_path) if self._scalars else 0
+        self._pack = struct.Struct(f"<{len(self._scalars)}d").pack
         self._shapes = {name: (c.dtype, c.shape) for name, c in table.columns.items()}
         self._columns = [
-            (name, _encoder(name, c), c.row_bytes, _offset(file, table, name))
-            for name, c in table.columns.items()
+            (
+                name,
+                _encoder(name, column),
+                column.row_bytes,
+                _offset(file, table.dataset_path(name)),
+            )
+            for name, column in table.columns.items()
+            if name not in self._scalars
         ]
 
     @property
@@ -115,9 +122,24 @@ class _TableWriter:
             (encode(row[name]), offset + self.rows * size)
             for name, encode, size, offset in self._columns
         ]
+        if self._scalars:
+            parts.append((self._scalar_bytes(row), self._scalars_end))
         for data, offset in parts:
             _write(self._fd, data, offset)
         self._count(self.rows + 1)
+
+    @property
+    def _scalars_end(self) -> int:
+        return self._scalars_at + 8 * len(self._scalars) * self.rows
+
+    def _scalar_bytes(self, row: Mapping[str, Any]) -> bytes:
+        numbers = [row[name] for name in self._scalars]
+        try:
+            return self._pack(*numbers)
+        except (struct.error, TypeError, ValueError):
+            for name, number in zip(self._scalars, numbers, strict=True):
+                _as_array(name, Column(), number)
+            return np.array(numbers, "<f8").tobytes()
 
     def extend(self, rows: Mapping[str, Any]) -> None:
         count = len(rows["epoch"])
@@ -126,6 +148,11 @@ class _TableWriter:
             dtype, shape = self._shapes[name]
             values = np.ascontiguousarray(rows[name], dtype=dtype).reshape(count, *shape)
             _write(self._fd, values.tobytes(), offset + self.rows * size)
+        if self._scalars:
+            together = np.empty((count, len(self._scalars)))
+            for i, name in enumerate(self._scalars):
+                together[:, i] = rows[name]
+            _write(self._fd, together.tobytes(), self._scalars_end)
         self._count(self.rows + count)
 
     def _count(self, rows: int) -> None:
@@ -134,26 +161,26 @@ class _TableWriter:
 
 
 def _encoder(name: str, column: Column) -> Callable[[Any], bytes]:
-    """From a value to the bytes of a column's row; plain numbers, the most, by the fast way."""
+    """From a value to the bytes of a column's row; plain integers by the fast way."""
 
     def encode(value: Any) -> bytes:
-        array = np.asarray(value, dtype=column.dtype)
-        if array.shape != column.shape:
-            raise ValueError(f"column {name} must have shape {column.shape}, got {array.shape}.")
-        return array.tobytes()
+        return _as_array(name, column, value).tobytes()
 
-    if column.shape or column.dtype not in FAST:
-        return encode
-    pack, known = FAST[column.dtype]
+    def encode_integer(value: Any) -> bytes:
+        return COUNT.pack(value) if type(value) in INTEGERS else encode(value)
 
-    def encode_number(value: Any) -> bytes:
-        return pack(value) if type(value) in known else encode(value)
-
-    return encode_number
+    return encode if column.shape or column.dtype != "<i8" else encode_integer
 
 
-def _offset(file: h5py.File, table: Table, column: str) -> int:
-    offset = file[table.dataset_path(column)].id.get_offset()
+def _as_array(name: str, column: Column, value: Any) -> NDArray[Any]:
+    array = np.asarray(value, dtype=column.dtype)
+    if array.shape != column.shape:
+        raise ValueError(f"column {name} must have shape {column.shape}, got {array.shape}.")
+    return array
+
+
+def _offset(file: h5py.File, path: str) -> int:
+    offset = file[path].id.get_offset()
     return -1 if offset is None else int(offset)
 
 
