@@ -75,14 +75,16 @@ def machine() -> str:
     )
 
 
-def write_section(name: str, title: str, text: str) -> None:
-    """Replace one section of docs/benchmarks.md, or add it; print it too."""
+def write_section(
+    name: str, title: str, text: str, page: Path = PAGE, heading: str = "# Benchmarks\n"
+) -> None:
+    """Replace one section of a page, or add it; print it too."""
     section = f"<!-- {name} -->\n## {title}\n\n{text}\n\nMeasured {machine()}.\n<!-- /{name} -->"
-    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else "# Benchmarks\n"
+    content = page.read_text(encoding="utf-8") if page.exists() else heading
     pattern = re.compile(rf"<!-- {name} -->.*?<!-- /{name} -->", re.DOTALL)
-    if pattern.search(page):
-        page = pattern.sub(lambda _: section, page)
+    if pattern.search(content):
+        content = pattern.sub(lambda _: section, content)
     else:
-        page = f"{page.rstrip()}\n\n{section}\n"
-    PAGE.write_text(page, encoding="utf-8")
+        content = f"{content.rstrip()}\n\n{section}\n"
+    page.write_text(content, encoding="utf-8")
     print(text)

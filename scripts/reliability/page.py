@@ -9,11 +9,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts" / "benchmark"))
 
-import timing  # noqa: E402
-from timing import table, verdict  # noqa: E402
+from timing import table, verdict, write_section  # noqa: E402
 
 __all__ = ["PAGE", "arguments", "report", "table", "verdict"]
 PAGE = ROOT / "docs" / "reliability.md"
+HEADING = """# Reliability
+
+What the store promises ([running.md](running.md), [files.md](files.md)), tried with real
+processes. Each section is written by a script of `scripts/reliability/`, which `pytest` runs in
+a small form.
+"""
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -31,5 +36,4 @@ def report(options: argparse.Namespace, name: str, title: str, text: str) -> Non
     if page is None:
         print(text)
         return
-    timing.PAGE = page
-    timing.write_section(name, title, text)
+    write_section(name, title, text, page, HEADING)

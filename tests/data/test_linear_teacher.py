@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grokscope.data.linear_teacher import LinearTeacherDataModule
+from grokscope.data.linear_teacher import LinearTeacherDataModule, TwoLayerTeacherDataModule
 
 
 def ready(**arguments) -> LinearTeacherDataModule:
@@ -103,3 +103,28 @@ def test_batch_is_the_whole_training_set():
 def test_wrong_arguments_are_refused(arguments, match):
     with pytest.raises(ValueError, match="^" + match):
         LinearTeacherDataModule(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"), [("identity", lambda x: x), ("tanh", torch.tanh)]
+)
+def test_a_two_layer_teacher_has_its_scales_and_its_activation(activation, function):
+    data = TwoLayerTeacherDataModule(200, 300, 5, activation, ratio=0.5, n_test=20)
+    data.setup()
+    first, last = data._layers
+    torch.testing.assert_close(data.teacher, first @ last)
+    assert first.square().sum().item() == pytest.approx(0.5, rel=0.05)
+    assert last.square().sum().item() == pytest.approx(0.5, rel=0.1)
+    for split in (data.train, data.test):
+        torch.testing.assert_close(split.targets, function(split.inputs @ first) @ last)
+    assert (len(data.train), data.test.targets.shape) == (400, (20, 5))
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [({"d_hidden": 0}, "d_hidden must be"), ({"activation": "relu"}, "activation must be one of")],
+)
+def test_a_two_layer_teacher_refuses(arguments, match):
+    with pytest.raises(ValueError, match="^" + match):
+        TwoLayerTeacherDataModule(**arguments)

@@ -397,3 +397,28 @@ def test_the_real_files_pass_a_download_with_the_real_checksums(tmp_path, monkey
     finally:
         mirror.close()
     assert len(data.test) == 9000
+
+
+# Drawn with replacement
+
+
+def test_a_subset_drawn_with_replacement_has_images_twice(folder):
+    data = module(folder, subset="replacement", n_train=40, seed=1)
+    data.setup()
+    pixels = first_pixels(data.train)
+    assert len(pixels) == 40
+    assert len(set(pixels)) < 40
+    assert max(pixels) < 60
+    assert len(data.test) == 40
+    again, other = (module(folder, subset="replacement", n_train=40, seed=s) for s in (1, 2))
+    for each in (again, other):
+        each.setup()
+    assert first_pixels(again.train) == pixels != first_pixels(other.train)
+
+
+def test_one_drawn_with_replacement_from_the_test_images_is_not_tested_on(folder):
+    data = module(folder, subset="replacement", n_train=20, train_images="t10k", n_test=15)
+    data.setup()
+    drawn, tested = first_pixels(data.train), first_pixels(data.test)
+    assert not set(drawn) & set(tested)
+    assert tested == sorted(set(range(40)) - set(drawn))[:15]

@@ -72,7 +72,7 @@ def test_the_seed_decides_the_split_and_leaves_the_global_state_alone() -> None:
     ("settings", "message"),
     [
         ({"modulus": 1}, "modulus must be an integer >= 2 and <= 10000, got 1"),
-        ({"operation": "divide"}, "operation must be one of add, subtract"),
+        ({"operation": "power"}, "operation must be one of add, subtract"),
         ({"train_fraction": 0.0}, "train_fraction must be a number > 0 and < 1, got 0.0"),
         ({"modulus": 2, "train_fraction": 0.1}, "must leave a pair for training"),
         ({"encoding": "binary"}, "encoding must be one of tokens, one_hot"),
@@ -84,3 +84,20 @@ def test_the_seed_decides_the_split_and_leaves_the_global_state_alone() -> None:
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ModularDataModule(**settings)
+
+
+def test_quotients_leave_out_division_by_zero() -> None:
+    """The pairs are those of the code of Mallinar et al. 2024: x * y over y, for y != 0."""
+    task = module(modulus=7, operation="divide", train_fraction=0.5)
+    assert len(task.train) == 21
+    both = [*zip(task.train.inputs.tolist(), task.train.targets.tolist(), strict=True)]
+    assert [inputs for inputs, _ in both] == sorted(inputs for inputs, _ in both)
+    both += zip(task.test.inputs.tolist(), task.test.targets.tolist(), strict=True)
+    found = {(a, b, c) for (a, b, _), c in both}
+    assert found == {(x * y % 7, y, x) for x in range(7) for y in range(1, 7)}
+
+
+@pytest.mark.refusal
+def test_division_needs_a_prime() -> None:
+    with pytest.raises(ValueError, match="modulus must be a prime for operation=divide, got 9"):
+        ModularDataModule(modulus=9, operation="divide")

@@ -4,20 +4,69 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import emnist_files
+import h5py
 import numpy as np
 import pytest
+import supplied
+import torch
 from entry import ROOT, train
+
+from grokscope.app import training
 
 EXPERIMENTS = sorted(
     path.stem for path in (ROOT / "configs/experiment").glob("*.yaml") if path.stem != "none"
 )
 
 
+TINY_GPT2 = [
+    "trainer.precision=32-true",
+    "net.d_model=24",
+    "net.n_layers=2",
+    "net.context=8",
+    "data.phi=2.0",
+    "data.batch_size=64",
+]
+TINY_FACTS = {
+    "wang": ["data.entities=30", "data.relations=10", "data.out_degree=5", "data.iid_ratio=0.1"],
+    "wang_comparison": ["data.entities=40", "data.attributes=3"],
+}
+
+
 def overrides(name: str, request: pytest.FixtureRequest) -> list[str]:
-    if not name.startswith("omnigrok"):
+    if name.startswith(("omnigrok_imdb", "omnigrok_qm9")):
+        return supplied.overrides(name, request.getfixturevalue("tmp_path") / "supplied")
+    if name == "minegishi_ticket":  # a mask that needs no other run
+        return ["ticket.method=random", "ticket.reset=own"]
+    if name.startswith("kumar_emnist"):
+        return emnist_files.write(request.getfixturevalue("tmp_path") / "supplied")
+    if name == "humayun_cifar10":
+        return supplied.cifar10(request.getfixturevalue("tmp_path") / "supplied")
+    if name.startswith("mallinar"):
+        return ["data.modulus=23"]
+    if name.startswith("omnigrok_modadd"):
+        return ["data.modulus=13"]
+    if name in ("wang", "wang_comparison"):  # an epoch of the published size takes hours here
+        return [*TINY_GPT2, *TINY_FACTS[name]]
+    if name.startswith("power") or name == "thilak":  # 512 equations a step take 0.1 s each
+        return ["data.n_equations=400"]
+    if name == "doshi_polynomial":
+        return ["data.modulus=5"]
+    if name == "doshi_batchnorm":  # 96 steps an epoch
+        return ["data.train_fraction=0.05"]
+    of_mnist = ("omnigrok", "golechha", "humayun", "kumar_mnist", "minegishi_mnist")
+    if not name.startswith(of_mnist) or "teacher_student" in name:
         return []
     folder = request.getfixturevalue("shared") / "data" / "mnist"
-    return [f"data.data_dir={folder}", "data.train_images=t10k", "data.n_test=200"]
+    few = ("local_complexity.n_points=10", "adversarial.n_samples=10")
+    points = [f"measures.progress.{e}" for e in few if name.startswith("humayun")]
+    return [f"data.data_dir={folder}", "data.train_images=t10k", "data.n_test=200", *points]
+
+
+@pytest.fixture(autouse=True)
+def _without_figures(monkeypatch) -> None:
+    """They take longer than three epochs, and have tests of their own."""
+    monkeypatch.setattr(training, "save_figures", lambda run: None)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -32,6 +81,42 @@ def test_it_trains_three_epochs_and_resumes(name: str, request, tmp_path: Path) 
     assert epochs[-1] == 5
     assert (np.diff(epochs) > 0).all()
     assert np.isfinite(resumed.metrics["test_loss"][[0, -1]]).all()
+
+
+REPRESENTATIVES = {  # of the families; tests/e2e/test_resume.py has more of some
+    *("power_small", "liu_effective", "wang_small", "doshi_batchnorm", "levi_two_layer_small"),
+    *("mallinar_small", "kumar_small", "humayun_small", "minegishi_ticket", "golechha_small"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in REPRESENTATIVES else pytest.param(n, marks=pytest.mark.slow) for n in EXPERIMENTS],
+)
+def test_going_on_changes_no_bit(name: str, request, tmp_path: Path) -> None:
+    settings = [f"experiment={name}", *overrides(name, request)]
+    whole = train(tmp_path / "whole", *settings, "trainer.max_epochs=4")
+    train(tmp_path / "parts", *settings, "trainer.max_epochs=2")
+    parts = train(tmp_path / "parts", *settings, "trainer.max_epochs=4", "run=last")
+    ours, theirs = contents(parts.path), contents(whole.path)
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if ours[key] != theirs[key]] == []
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Every dataset of a run's files, and the weights and buffers at its end."""
+    found: dict[str, bytes] = {}
+    for path in run.glob("*.h5"):
+        with h5py.File(path) as file:
+            file.visititems(
+                lambda name, node, path=path: (
+                    found.update({f"{path.name}/{name}": node[()].tobytes()})
+                    if isinstance(node, h5py.Dataset)
+                    else None
+                )
+            )
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return found | {name: t.numpy().tobytes() for name, t in last["state_dict"].items()}
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -105,3 +190,31 @@ def test_omnigrok_small_generalises_late(request, tmp_path) -> None:
     times = run.grokking(test=0.75)
     assert times.ratio is not None
     assert times.ratio > 3
+
+
+def test_liu_effective_reproduces_the_printed_steps(tmp_path) -> None:
+    """Seed 58: loss 0.981, train 0.9 at 1130, test 0.9 at 1530, RQI 0.95 at 800; rows every 10."""
+    settings = ["trainer.max_epochs=1560", "measures.kinds=[]"]
+    metrics = train(tmp_path, "experiment=liu_effective", *settings).metrics
+    assert metrics["train_loss"][0] == pytest.approx(0.981, abs=5e-4)
+    for name, clock, level, printed in (
+        ("train_acc", "epoch", 0.9, 1130),
+        ("test_acc", "epoch", 0.9, 1530),
+        ("representation/rqi", "representation/epoch", 0.951, 800),
+    ):
+        assert metrics[clock][np.argmax(metrics[name] >= level)] == pytest.approx(printed, abs=20)
+
+
+def test_teacher_and_student_reproduce_the_printed_rows(tmp_path) -> None:
+    """Epochs 200, 400, 600 of the notebook: losses to its four digits."""
+    schedule = ["schedule.metrics='every 200'", "measures.kinds=[]", "trainer.max_epochs=601"]
+    metrics = train(tmp_path, "experiment=omnigrok_teacher_student", *schedule).metrics
+    printed = {
+        200: (0.002719, 0.016901, 0.14, 0.04),
+        400: (0.000940, 0.012941, 0.64, 0.07),
+        600: (0.000452, 0.011120, 0.91, 0.10),
+    }
+    names = ("train_loss", "test_loss", "train_acc", "test_acc")
+    for epoch, row in printed.items():
+        found = [metrics[name][metrics["epoch"] == epoch][0] for name in names]
+        assert found == pytest.approx(row, rel=5e-3, abs=1e-6)

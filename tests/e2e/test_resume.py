@@ -329,11 +329,6 @@ def go_on_and_compare(experiment, loop, way, seed, uninterrupted, tmp_path) -> N
     assert_same(place.run, whole.run, history=False)
 
 
-def test_every_experiment_is_here() -> None:
-    names = {path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml")}
-    assert names - {"none"} == EXPERIMENTS.keys()
-
-
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_run_that_was_cut_equals_an_uninterrupted_one(
     experiment, uninterrupted, tmp_path

@@ -12,7 +12,9 @@ from scipy import integrate, special
 from grokscope.measures.linear_theory import (
     LinearTheory,
     crossing_time,
+    decay_floors,
     late_delay,
+    mp_decay_losses,
     mp_expectation,
     mp_test_loss,
     mp_train_loss,
@@ -295,6 +297,32 @@ def test_weight_decay_leaves_the_mean_loss_that_the_law_predicts():
     assert end(small, 0) == pytest.approx(small**2 / (8 * 0.5**3), rel=1e-3)
 
 
+def test_losses_with_weight_decay_end_at_the_floors():
+    assert mp_decay_losses(1e7, 0.5, ETA, 0.1) == pytest.approx([1.804e-3, 6.136e-3], rel=3e-4)
+    for ratio in (0.1, 0.5, 0.9):
+        ends = mp_decay_losses(1e9, ratio, ETA, 1e-5)
+        assert ends == pytest.approx(decay_floors(ratio, 1e-5), rel=2e-2)
+
+
+def test_losses_with_weight_decay_begin_at_one_and_tend_to_those_without():
+    t = np.array([0.0, 10, 300, 3000])
+    train, test = mp_decay_losses(t, 0.5, ETA, 1e-9)
+    np.testing.assert_allclose(train, mp_train_loss(t, 0.5, ETA), rtol=1e-5)
+    np.testing.assert_allclose(test, mp_test_loss(t, 0.5, ETA), rtol=1e-5)
+    assert mp_decay_losses(0, 0.9, ETA, 0.1) == pytest.approx([1, 1])
+    assert mp_decay_losses(1e6, 1.5, ETA, 0.1)[1] > 1 / 6
+
+
+def test_losses_with_weight_decay_are_those_of_runs():
+    steps = np.array([10, 100, 1000, 100_000])
+    runs = [LinearTheory(*problem(400, 200, 1, seed), ETA, 0.1) for seed in range(4)]
+    train = np.mean([run.train_loss(steps) for run in runs], axis=0)
+    test = np.mean([run.test_loss(steps) for run in runs], axis=0)
+    expected = mp_decay_losses(steps, 0.5, ETA, 0.1)
+    np.testing.assert_allclose(train, expected[0], rtol=0.15)
+    np.testing.assert_allclose(test, expected[1], rtol=0.15)
+
+
 def test_runs_of_size_200_are_near_the_limit_while_no_edge_mode_dominates():
     theories = [LinearTheory(*problem(400, 200, 1, seed), ETA) for seed in range(4)]
     steps = np.array([0, 10, 50])
@@ -366,6 +394,8 @@ def test_crossing_of_a_run_is_its_first_step_at_the_level():
         (lambda: population_accuracy(-1, 1e-3), "loss must be"),
         (lambda: population_accuracy(1, 0), "threshold must be"),
         (lambda: crossing_time(lambda t: 1, 0), "level must be"),
+        (lambda: mp_decay_losses(1, 0.5, ETA, 0), "weight_decay must be a number > 0"),
+        (lambda: decay_floors(1.5, 0.1), "ratio must be a number > 0 and < 1"),
         (lambda: late_delay(1.5, ETA), "ratio must be a number > 0 and < 1"),
     ],
 )

@@ -25,6 +25,7 @@ from grokscope.app.checkpoints import (
 )
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import checkpoint, folder_of
+from grokscope.app.tickets import apply_ticket
 from grokscope.data import TensorDataModule
 from grokscope.models import GrokkingModule
 from grokscope.models.losses import Accuracy, Loss
@@ -55,7 +56,7 @@ def build(config: DictConfig) -> Parts:
     Raises:
         UserError: For any setting that one of them refuses.
     """
-    data, model = build_model(config)
+    data, model = build_model(config, weights_follow=config.ckpt_path is not None)
     with one_line_errors(config):
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
@@ -63,8 +64,15 @@ def build(config: DictConfig) -> Parts:
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
 
 
-def build_model(config: DictConfig) -> tuple[TensorDataModule, GrokkingModule]:
-    """The task and the module that learns it."""
+def build_model(
+    config: DictConfig, weights_follow: bool = False
+) -> tuple[TensorDataModule, GrokkingModule]:
+    """The task and the module that learns it.
+
+    Args:
+        config: All settings.
+        weights_follow: Whether its weights will be loaded from a checkpoint.
+    """
     with one_line_errors(config), quiet():
         seed_everything(config.seed, verbose=False)
         data = _of_type("data", TensorDataModule, instantiate(config.data))
@@ -72,6 +80,7 @@ def build_model(config: DictConfig) -> tuple[TensorDataModule, GrokkingModule]:
         model = _of_type("model", GrokkingModule, instantiate(config.model, net=net))
         _of_type("model.loss", Loss, model.loss)
         _of_type("model.accuracy", Accuracy, model.accuracy)
+        apply_ticket(config, data, model, weights_follow)
     return data, model
 
 

@@ -24,6 +24,7 @@ from grokscope.app.folders import check_log_dir
 from grokscope.app.storage import check_storage_settings, predict, refuse_too_large
 from grokscope.callbacks import Checkpoints, GOPCallback
 from grokscope.data.base import Split
+from grokscope.models.grokking import evaluating
 from grokscope.store.disk import Forecast
 from grokscope.validation import require_choice, require_float, require_int
 
@@ -172,7 +173,7 @@ def _check_fit(config: DictConfig, parts: Parts) -> None:
     dtype = next(parts.model.parameters()).dtype
     one = data[:1].to(torch.device("cpu"), dtype)
     try:
-        with torch.no_grad():
+        with evaluating(parts.model.net):  # batch norm in training refuses a single sample
             n_outputs = parts.model.net(one.inputs).shape[-1]
     except (RuntimeError, ValueError, IndexError) as error:
         raise UserError(_misfit(config, data)) from error

@@ -32,7 +32,7 @@ def evaluate(config: DictConfig) -> None:
     except TornCheckpointError as error:
         raise UserError(f"checkpoint must be a whole one, got {path}: {error.why}.") from error
     run_config = run_settings(folder)
-    data, model = build_model(run_config)
+    data, model = build_model(run_config, weights_follow=True)
     check_architecture(path, content, model, key="checkpoint")
     if any(tensor.dtype == torch.float64 for tensor in content["state_dict"].values()):
         model.double()

@@ -145,7 +145,7 @@ def _meter(config: DictConfig, settings: DictConfig, wanted: GOPCallback) -> Met
     torch.use_deterministic_algorithms(deterministic and device.type == "cpu")
     with one_line_errors(settings):
         set_threads(settings.get("threads"))
-    data, model = build_model(settings)
+    data, model = build_model(settings, weights_follow=True)
     with one_line_errors(settings, "data"), quiet():
         data.prepare_data()
         data.setup("fit")

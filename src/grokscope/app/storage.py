@@ -142,7 +142,8 @@ def _text(callback: GOPCallback, tables: list[Part], parts: Parts) -> list[Part]
 
 def _dtype(config: DictConfig, model: nn.Module) -> torch.dtype:
     """Of the weights once training begins."""
-    own = next(p.dtype for p in model.parameters() if p.requires_grad)
+    trained = (p.dtype for p in model.parameters() if p.requires_grad)
+    own = next(trained, next(model.parameters()).dtype)
     return TRUE_PRECISIONS.get(str(config.trainer.get("precision")), own)
 
 

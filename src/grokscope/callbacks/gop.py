@@ -36,7 +36,7 @@ from grokscope.callbacks.recorder import Pass, Recorder, planned_tables, view_pa
 from grokscope.callbacks.schedule import Schedule
 from grokscope.callbacks.timetable import Timetable, check_epochs, parse_schedules
 from grokscope.callbacks.waiting import WaitingRows
-from grokscope.gradients.layout import gradient_layout, gradients_of
+from grokscope.gradients.layout import GradientLayout, gradient_layout, gradients_of
 from grokscope.store.disk import Growth, Part, failure, folder_bytes
 from grokscope.store.info import environment, update_info
 from grokscope.validation import require_bool, require_choice, require_float, require_int
@@ -158,10 +158,17 @@ class GOPCallback(Callback):
         """Refuse a module that these settings cannot measure.
 
         Raises:
-            ValueError: Without a trainable parameter, with too many for ``trajectory_window``, or
-                without what the probe needs.
+            ValueError: With kinds but without a trainable parameter, with too many for
+                ``trajectory_window``, or without what the probe needs.
         """
-        self._layout = gradient_layout(module.named_parameters())
+        trainable = any(parameter.requires_grad for parameter in module.parameters())
+        if not trainable and self.kinds:
+            raise ValueError(
+                "kinds must be empty for a module without a parameter that requires a gradient, "
+                f"got {', '.join(self.kinds)}."
+            )
+        named = module.named_parameters()
+        self._layout = gradient_layout(named) if trainable else GradientLayout(())
         if not PROBE_KINDS.isdisjoint(self.kinds):
             require_source(module, self.probe)
         if "trajectory" in self.kinds:
@@ -212,7 +219,8 @@ class GOPCallback(Callback):
         self._started, self._seconds = time.perf_counter(), 0.0
         self._losses = LossReader(pl_module)
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
-        self._dtype = self._parameters[0].dtype
+        known = [*self._parameters, *pl_module.parameters()]
+        self._dtype = known[0].dtype if known else torch.float32
         self._buffer = GradientBuffer(self._rows_kept(trainer, pl_module, self._dtype.itemsize))
         self._kinds = self._make_kinds(self._buffer.n_rows)
         settings = self.top_k, self.rank_threshold, self.max_bytes
@@ -386,7 +394,8 @@ class GOPCallback(Callback):
         return self._rows_within(batches, itemsize)
 
     def _rows_within(self, batches: int, itemsize: int) -> int:
-        return max(1, min(batches, self.max_bytes // (self._layout.size * itemsize)))
+        size = max(1, self._layout.size)
+        return max(1, min(batches, self.max_bytes // (size * itemsize)))
 
     def _expected_probe_kinds(self) -> list[Expected]:
         """Kinds at the probe by their largest sizes; their samples come with training."""

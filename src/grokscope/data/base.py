@@ -44,6 +44,10 @@ class TensorDataModule(LightningDataModule):
     slices taken on the device by the training loop; the order of a pass depends on ``seed`` and
     the epoch only, so a resumed run sees the same batches.
 
+    Attributes:
+        recorded_train: Training samples of which loss and accuracy are recorded, where all of them
+            would take long; None records all.
+
     Args:
         batch_size: Samples an optimizer step sees; ``None`` is the full training set.
         seed: Seeds the order of the mini-batches.
@@ -51,6 +55,7 @@ class TensorDataModule(LightningDataModule):
 
     train: Split
     test: Split
+    recorded_train: Split | None = None
 
     def __init__(self, batch_size: int | None = None, seed: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A linear teacher on Gaussian inputs: grokking without a non-linearity."""
+"""Linear and two-layer teachers on Gaussian inputs: grokking almost without a non-linearity."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from grokscope.data.base import Split, TensorDataModule
-from grokscope.validation import require_float, require_int
+from grokscope.validation import require_choice, require_float, require_int
 
+ACTIVATIONS = {"identity": lambda x: x, "tanh": torch.tanh}
 _MAX_VALUES = 2 * 10**9
 
 
@@ -71,7 +72,10 @@ class LinearTeacherDataModule(TensorDataModule):
 
     def _split(self, stream: int, n: int) -> Split:
         inputs = self._gaussian(stream, n, self.d_in)
-        return Split(inputs, inputs @ self.teacher)
+        return Split(inputs, self._targets(inputs))
+
+    def _targets(self, inputs: Tensor) -> Tensor:
+        return inputs @ self.teacher
 
     def _gaussian(self, stream: int, *shape: int) -> Tensor:
         """Standard normal values, rows independent of how many follow.
@@ -81,6 +85,56 @@ class LinearTeacherDataModule(TensorDataModule):
         """
         rng = np.random.default_rng((self.seed, stream))
         return torch.from_numpy(rng.standard_normal(shape))
+
+
+class TwoLayerTeacherDataModule(LinearTeacherDataModule):
+    r"""Targets of a random net of two layers without biases.
+
+    .. math:: y = T_1^\top \phi(T_0^\top x), \quad T_0 \sim N(0, 1 / (2 d_{in} d_{hidden})),
+              \quad T_1 \sim N(0, 1 / (2 d_{hidden} d_{out}))
+
+    Attributes:
+        teacher: The product T_0 T_1, (d_in, d_out), which is the whole teacher for ``identity``.
+
+    Args:
+        d_in: As in :class:`LinearTeacherDataModule`, and so are ``d_out``, ``ratio``, ``n_test``
+            and ``seed``.
+        d_hidden: Hidden units.
+        activation: phi, ``identity`` or ``tanh``.
+
+    Source:
+        Levi, Beck, Bar-Sinai 2023, arXiv:2310.16441, section 4: 1000-d_hidden-5 with d_hidden of
+        50 and 200.
+    """
+
+    def __init__(
+        self,
+        d_in: int = 1000,
+        d_hidden: int = 200,
+        d_out: int = 5,
+        activation: str = "identity",
+        ratio: float = 0.9,
+        n_test: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(d_in, d_out, ratio, n_test, seed)
+        self.d_hidden = require_int("d_hidden", d_hidden)
+        self.activation = require_choice("activation", activation, ACTIVATIONS)
+
+    def make_splits(self) -> tuple[Split, Split]:
+        """Draw both layers of the teacher, then each split from a stream of its own."""
+        first = self._gaussian(0, self.d_in, self.d_hidden)
+        last = self._gaussian(3, self.d_hidden, self.d_out)
+        self._layers = (
+            (2 * self.d_in * self.d_hidden) ** -0.5 * first,
+            (2 * self.d_hidden * self.d_out) ** -0.5 * last,
+        )
+        self.teacher = self._layers[0] @ self._layers[1]
+        return self._split(1, self.n_train), self._split(2, self.n_test)
+
+    def _targets(self, inputs: Tensor) -> Tensor:
+        first, last = self._layers
+        return ACTIVATIONS[self.activation](inputs @ first) @ last
 
 
 def _require_size(name: str, value: float | int, n: float | int, d_in: int, d_out: int) -> None:

@@ -51,8 +51,10 @@ class MNISTDataModule(TensorDataModule):
         n_train: Training images; 1,000 in Liu et al. 2022.
         n_test: Test images; ``None`` takes all there are.
         batch_size: Images an optimizer step sees; ``None`` is the full training set.
-        subset: Which images: the ``"first"`` ones (Liu et al.'s code) or a ``"random"`` choice
-            that depends on ``seed`` alone (their paper).
+        subset: Which images: the ``"first"`` ones (Liu et al.'s code), a ``"random"`` choice
+            that depends on ``seed`` alone (their paper), or ``"replacement"``: training images
+            drawn with replacement, so that a few are there twice (code of Humayun et al. 2024),
+            tested on the first ones that were not drawn.
         train_images: Where training images come from: ``"train"``, the 60,000, tested on the
             10,000; or ``"t10k"``, the 10,000 alone, tested on those not trained on.
         seed: Seeds the random choice and the order of the mini-batches.
@@ -81,7 +83,7 @@ class MNISTDataModule(TensorDataModule):
         if not isinstance(data_dir, (str, os.PathLike)):
             raise ValueError(f"data_dir must be the path of a folder, got {data_dir!r}.")
         self.data_dir = Path(data_dir).expanduser()
-        self.subset = require_choice("subset", subset, ("first", "random"))
+        self.subset = require_choice("subset", subset, ("first", "random", "replacement"))
         self.train_images = require_choice("train_images", train_images, _SIZES)
         self.n_train = require_int("n_train", n_train)
         self.n_test = None if n_test is None else require_int("n_test", n_test)
@@ -124,7 +126,10 @@ class MNISTDataModule(TensorDataModule):
         if self.subset == "random":
             rng = np.random.default_rng(self.seed)
             rows, test_rows = rng.permutation(rows), rng.permutation(test_rows)
-        if same:
+        if self.subset == "replacement":
+            rows = np.random.default_rng(self.seed).integers(n_images, size=self.n_train)
+            test_rows = np.setdiff1d(test_rows, rows) if same else test_rows
+        elif same:
             test_rows = rows[self.n_train :]
         return rows[: self.n_train], test_rows[: self.n_test]
 

@@ -21,6 +21,7 @@ OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 DIVIDE = "divide"
 SPLITS = ("python", "torch")
+ENCODINGS = ("tokens", "pairs", "one_hot")
 
 
 class ModularDataModule(TensorDataModule):
@@ -33,7 +34,8 @@ class ModularDataModule(TensorDataModule):
             Mallinar et al. 2024).
         train_fraction: ``int(train_fraction * p^2)`` pairs train; p (p - 1) for ``divide``.
         encoding: ``tokens``: inputs (n, 3) int64, a, b and the token p for "=" (Nanda et al.
-            2023). ``one_hot``: inputs (n, 2p), two one-hot blocks (Gromov 2023).
+            2023). ``pairs``: (n, 2) int64, a and b alone (the transformer of Doshi et al. 2024).
+            ``one_hot``: inputs (n, 2p), two one-hot blocks (Gromov 2023).
         split: Which generator shuffles the pairs, listed by a and then b: ``python``
             (``random.shuffle`` after ``random.seed``, Nanda et al.) or ``torch`` (``randperm``).
         seed: Seeds the split and the order of mini-batches.
@@ -54,7 +56,7 @@ class ModularDataModule(TensorDataModule):
         self.modulus = require_int("modulus", modulus, minimum=2, maximum=10_000)
         self.operation = require_choice("operation", operation, (*OPERATIONS, DIVIDE))
         self.train_fraction = require_float("train_fraction", train_fraction, above=0.0, below=1.0)
-        self.encoding = require_choice("encoding", encoding, ("tokens", "one_hot"))
+        self.encoding = require_choice("encoding", encoding, ENCODINGS)
         self.split = require_choice("split", split, SPLITS)
         if operation == DIVIDE and any(modulus % k == 0 for k in range(2, isqrt(modulus) + 1)):
             raise ValueError(f"modulus must be a prime for operation=divide, got {modulus}.")
@@ -84,13 +86,15 @@ class ModularDataModule(TensorDataModule):
         else:
             results = OPERATIONS[self.operation](a, b) % self.modulus
         everything = Split(self._encode(a, b), results)
-        order = _shuffled(len(pairs), self.split, self.seed)
+        order = shuffled(len(pairs), self.split, self.seed)
         train, test = order[: self.n_train].sort().values, order[self.n_train :].sort().values
         return everything[train], everything[test]
 
     def _encode(self, a: Tensor, b: Tensor) -> Tensor:
         if self.encoding == "tokens":
             return torch.stack([a, b, torch.full_like(a, self.modulus)], dim=1)
+        if self.encoding == "pairs":
+            return torch.stack([a, b], dim=1)
         return torch.cat([F.one_hot(a, self.modulus), F.one_hot(b, self.modulus)], dim=1).float()
 
 
@@ -102,7 +106,8 @@ def _quotients(pairs: Tensor, modulus: int) -> tuple[Tensor, Tensor]:
     return torch.stack([a, y], dim=1)[order], x[order]
 
 
-def _shuffled(n: int, method: str, seed: int) -> Tensor:
+def shuffled(n: int, method: str, seed: int) -> Tensor:
+    """Row numbers 0, ..., n - 1 in the order of the generator ``method``, python or torch."""
     if method == "python":
         order = list(range(n))
         random.Random(seed).shuffle(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from grokscope.measures.outer_products import OuterProductSum, gop_of_factor, jo
 from grokscope.validation import require_choice, require_int
 
 KNOWN_FORWARDS = (nn.Linear.forward, nn.Embedding.forward)
+PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.(\w+)\.original$")  # of a masked weight
 
 
 def layer_input_gops(
@@ -170,7 +172,7 @@ def weight_layers(
     slots = gradient_layout(net.named_parameters()).slots
     found: dict[str, nn.Linear | nn.Embedding] = {}
     for full_name, slot in zip(trained, slots, strict=True):
-        path, _, name = full_name.rpartition(".")
+        path, _, name = PARAMETRIZED.sub(r"\1\2", full_name).rpartition(".")
         module: Any = net.get_submodule(path)
         if name == "weight" and type(module).forward in KNOWN_FORWARDS:
             found[slot.layer] = module

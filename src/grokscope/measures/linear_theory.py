@@ -223,6 +223,55 @@ def mp_test_loss(t: Numbers, ratio: float, eta: float, d_out: int = 1) -> NDArra
     return np.asarray(np.reshape(losses, steps.shape) / d_out)
 
 
+def mp_decay_losses(
+    t: Numbers, ratio: float, eta: float, weight_decay: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Training and test loss of gradient flow with weight decay, in the large-size limit.
+
+    .. math:: L = \tfrac12 E\Big[\Big(e^{-4\eta m t} +
+              \Big(\frac{\nu e^{-2\eta m t} + \gamma/2}{m}\Big)^2\Big) q\Big], \quad
+              m = \nu + \gamma/2, \quad q = \nu \text{ or } 1
+
+    for one output (eq. 15), averaged over students and teachers of the same scale.
+
+    Args:
+        t: Steps, any shape, >= 0.
+        ratio: lambda = d_in / n_train.
+        eta: Learning rate.
+        weight_decay: gamma, > 0.
+    """
+    steps, eta = _flow_arguments(t, ratio, eta, 1)
+    half = require_float("weight_decay", weight_decay, above=0.0) / 2
+
+    def at(time: float, power: int) -> float:
+        def loss(nu: NDArray[np.float64]) -> NDArray[np.float64]:
+            m = nu + half
+            decay = np.exp(-2 * eta * m * time)
+            return (decay**2 + ((nu * decay + half) / m) ** 2) / 2 * nu**power
+
+        return mp_expectation(loss, ratio, rate=max(4 * eta * time, 1 / half))
+
+    times = steps.ravel().tolist()
+    train, test = (
+        np.reshape([at(time, power) for time in times], steps.shape) for power in (1, 0)
+    )
+    return np.asarray(train), np.asarray(test)
+
+
+def decay_floors(ratio: float, weight_decay: float) -> tuple[float, float]:
+    r"""Training and test loss that a small weight decay leaves in the end, for ratio < 1.
+
+    .. math:: \frac{\gamma^2}{8 (1 - \lambda)}, \quad \frac{\gamma^2}{8 (1 - \lambda)^3}
+
+    The limit of eq. 15, from the Marchenko-Pastur means of 1 / nu and 1 / nu^2; the paper's
+    eq. 16 prints 4 for the 8, twice these (our check). :func:`mp_decay_losses` at a late time has
+    them for any gamma.
+    """
+    gap = 1 - require_float("ratio", ratio, above=0.0, below=1.0)
+    square = require_float("weight_decay", weight_decay, minimum=0.0) ** 2 / 8
+    return square / gap, square / gap**3
+
+
 def _flow_arguments(t: Numbers, ratio: float, eta: float, d_out: int) -> tuple[NDArray, float]:
     require_float("ratio", ratio, above=0.0)
     steps = np.asarray(t, dtype=np.float64)

@@ -42,13 +42,14 @@ class GrokkingModule(PassLoopModule):
         optimizer: Maps parameters to an optimizer.
         scheduler: Maps the optimizer to a scheduler, stepped after every optimizer step.
         l2: Adds ``l2`` times the sum of all squared parameters to the loss that is minimised
-            (not to the recorded loss).
+            (not to the recorded loss). A negative one makes the norm grow.
         steps_per_call: ``many`` or ``one`` optimizer steps in one ``training_step``.
         parameter_settings: Settings of the optimizer for parameters by name: see
             :func:`~.parameter_groups.parameter_groups`.
         clip_norm: Largest norm of the whole gradient; None does not clip.
         after_step: Called with the net after every optimizer step, without gradients, such as a
-            constraint. One that is a module is saved with checkpoints.
+            constraint. One that is a module is saved with checkpoints; one with ``begin(net)``
+            sees the initial net here.
         extra_splits: Names of splits of the data (``data.extra``) of which loss and accuracy are
             recorded too, as ``<name>_loss`` and ``<name>_acc``.
 
@@ -75,12 +76,14 @@ class GrokkingModule(PassLoopModule):
         super().__init__(steps_per_call)
         self.net, self.loss, self.accuracy = net, loss, accuracy
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
-        self.l2 = require_float("l2", l2, minimum=0.0)
+        self.l2 = require_float("l2", l2)
         self.parameter_settings = dict(parameter_settings or {})
         if clip_norm is not None:
             require_float("clip_norm", clip_norm, above=0.0)
         self.clip_norm = clip_norm
         self.after_step, self.extra_splits = after_step, tuple(extra_splits)
+        if (begin := getattr(after_step, "begin", None)) is not None:
+            begin(net)
         scores = [f"{name}_{score}" for name in self.extra_splits for score in ("loss", "acc")]
         self.extra_metrics = (*self.extra_metrics, *scores)
         self.latest_metrics: dict[str, float] = {}
@@ -108,6 +111,8 @@ class GrokkingModule(PassLoopModule):
         """Put both splits on the device; where a batch is a whole split, plan shared work."""
         self.train_batch = self._prepare(data.train, share=data.steps_per_epoch == 1)
         self.test_batch = self._prepare(data.test, share=True)
+        recorded = data.recorded_train
+        self.recorded_train = self._prepare(recorded, share=True) if recorded else self.train_batch
         if missing := [name for name in self.extra_splits if name not in data.extra]:
             known = ", ".join(data.extra) or "none"
             raise ValueError(f"extra_splits must be of {known} here, got {missing[0]!r}.")
@@ -176,7 +181,8 @@ class GrokkingModule(PassLoopModule):
         """
         whole = self.steps_per_epoch == 1 and self.trainer.world_size == 1
         live = self._live if whole else None
-        train = self._scores(self.train_batch, *live) if live else self.evaluate(self.train_batch)
+        recorded = self.recorded_train
+        train = self._scores(self.train_batch, *live) if live else self.evaluate(recorded)
         test = self.evaluate(self.test_batch)
         names = ["train_loss", "train_acc", "test_loss", "test_acc"]
         scores = [*train, *test]
@@ -199,4 +205,4 @@ class GrokkingModule(PassLoopModule):
 
     def _scores(self, batch: Batch, loss: Tensor, outputs: Tensor) -> tuple[float, float]:
         right = self.accuracy(outputs, batch.split.targets)
-        return float(loss), float(right.float().mean())
+        return float(loss), int(right.sum()) / len(right)  # 9 of 10 is 0.9, not float32's

@@ -1,4 +1,4 @@
-"""Linear teacher and student: gradient descent beside its exact theory."""
+"""Linear and two-layer teachers and students: gradient descent beside its theory."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ class LinearEstimatorModule(GrokkingModule):
             self.train_batch.split.inputs.double().cpu().numpy(),
             self._initial.double().cpu().numpy().T,
             self._teacher.double().cpu().numpy().T,
-            learning_rate=group["lr"],
+            learning_rate=group["lr"] * self._slowing(),
             weight_decay=group["weight_decay"] * self._teacher.shape[0],
         )
+
+    def _slowing(self) -> float:
+        """By what the learning rate is multiplied in the theory."""
+        return 1.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the initial student too; a resumed run needs it for the theory."""
@@ -66,17 +70,88 @@ class LinearEstimatorModule(GrokkingModule):
     def evaluation_metrics(self) -> dict[str, float]:
         """Losses and accuracies, and the two losses of the theory."""
         step = self.trainer.global_step
-        with torch.no_grad():
-            difference = (self._student() - self._teacher).square().sum()
         found = super().evaluation_metrics()
-        found["test_loss"] = float(difference) / self._teacher.shape[0]
+        if self._linear:
+            with torch.no_grad():
+                difference = (self._student() - self._teacher).square().sum()
+            found["test_loss"] = float(difference) / self._teacher.shape[0]
         found["theory_train_loss"] = float(self._theory.train_loss(step))
         found["theory_test_loss"] = float(self._theory.test_loss(step))
         return found
 
+    @property
+    def _linear(self) -> bool:
+        """Whether student and teacher are matrices, so that the test loss is known exactly."""
+        return True
+
     def _student(self) -> torch.Tensor:
         (weight,) = self.net.parameters()
         return weight
+
+
+class TwoLayerEstimatorModule(LinearEstimatorModule):
+    r"""A two-layer student of a two-layer teacher, beside the theory of the linear one.
+
+    While the student's layers stay near their start, its product S = S_0 S_1 follows
+
+    .. math:: \dot D = -\frac{2 \eta h}{d_{out}^2} \Sigma D, \quad D = S - T, \quad
+              h = \tfrac12 (\|S_0\|^2 + \|S_1\|^2)
+
+    that is, the linear problem at ``h / d_out`` times its rate, h being 1/2 on average. The
+    theory holds for small rates, d_hidden much larger than d_out and small teachers; unlike for
+    one layer it is not exact. With ``activation=tanh`` the same curves are stored, and the test
+    loss is that of the test samples.
+
+    Raises:
+        ValueError: For weight decay, which this theory has not, or another net than two layers
+            without biases.
+
+    Source:
+        Levi, Beck, Bar-Sinai 2023, arXiv:2310.16441, section 4 (whose eq. 19 lacks the 1/d_out of
+        the loss).
+    """
+
+    def configure_optimizers(self) -> Any:
+        """As the parent, and without weight decay."""
+        shapes = [parameter.ndim for parameter in self.net.parameters()]
+        if shapes != [2, 2]:
+            raise ValueError(f"net must have two layers without biases, got {self.net}.")
+        configured = super().configure_optimizers()
+        optimizer = configured if isinstance(configured, Optimizer) else configured[0][0]
+        if decay := optimizer.param_groups[0]["weight_decay"]:
+            raise ValueError(
+                f"optimizer.weight_decay must be 0, as the theory of two layers assumes, got "
+                f"{decay}."
+            )
+        return configured
+
+    def on_fit_start(self) -> None:
+        """As the parent, from the layers at the start."""
+        if not hasattr(self, "_half_norm"):
+            squares = sum(float(p.detach().double().square().sum()) for p in self.net.parameters())
+            self._half_norm = squares / 2
+        super().on_fit_start()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep h of the initial student too."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["half_norm"] = self._half_norm
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what :meth:`on_save_checkpoint` kept."""
+        super().on_load_checkpoint(checkpoint)
+        self._half_norm = float(checkpoint["half_norm"])
+
+    @property
+    def _linear(self) -> bool:
+        return getattr(self.net, "activation", "identity") == "identity"
+
+    def _slowing(self) -> float:
+        return self._half_norm / self._teacher.shape[0]
+
+    def _student(self) -> torch.Tensor:
+        first, last = self.net.parameters()
+        return last @ first
 
 
 def _plain_sgd(optimizer: Any) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -15,6 +17,20 @@ def private_generator(seed: int | None) -> torch.Generator | None:
     if seed is None:
         return None
     return torch.Generator().manual_seed(require_int("seed", seed, minimum=0))
+
+
+@contextmanager
+def drawing_from(seed: int | None) -> Iterator[None]:
+    """Torch's global CPU generator seeded, and put back at the end; as it is without a seed.
+
+    For layers of torch that draw from the global generator alone, such as ``nn.LSTM``.
+    """
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(require_int("seed", seed, minimum=0))
+        yield
 
 
 def empty_linear(d_in: int, d_out: int, *, bias: bool = False) -> nn.Linear:
@@ -54,6 +70,22 @@ def doshi_std(n_hidden: int) -> float:
         writes it :math:`0.5 / (2 N)^{1/3}`.
     """
     return float((16 * require_int("n_hidden", n_hidden)) ** (-1 / 3))
+
+
+def power_std(n_hidden: int, terms: int = 2) -> float:
+    r"""Standard deviation of every weight of a net with S terms and activation x^S.
+
+    .. math:: 32^{-1/3} \Big(\frac{2^S}{N S!}\Big)^{1/(S+1)}
+
+    the same share of the analytic solution's amplitude (:mod:`grokscope.nets.analytic`) for all
+    S; :func:`doshi_std` for S = 2. Our choice: the paper does not say how it starts for S > 2.
+
+    Source:
+        Doshi et al. 2024, arXiv:2310.13061 for S = 2; arXiv:2406.03495.
+    """
+    require_int("n_hidden", n_hidden)
+    amplitude = 2 ** require_int("terms", terms) / (n_hidden * math.factorial(terms))
+    return float(32 ** (-1 / 3) * amplitude ** (1 / (terms + 1)))
 
 
 def levi_std(d_in: int, d_out: int) -> float:

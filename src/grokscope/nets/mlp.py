@@ -15,6 +15,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "tanh": torch.tanh,
     "quadratic": lambda x: x * x,  # torch.square goes back in more passes over memory
+    "cubic": lambda x: x * x * x,
     "quartic": lambda x: (x * x) * (x * x),
     "identity": lambda x: x,
 }
@@ -31,11 +32,13 @@ class MLP(nn.Module):
 
     Args:
         widths: Input, hidden and output widths, e.g. ``(194, 500, 97)``.
-        activation: ``relu``, ``tanh``, ``quadratic`` (x^2), ``quartic`` (x^4) or ``identity``.
+        activation: ``relu``, ``tanh``, ``quadratic`` (x^2), ``cubic`` (x^3), ``quartic`` (x^4) or
+            ``identity``.
         bias: For all layers, or one value a layer.
         init_std: Standard deviation of normal weights, biases starting at zero; one number, or
             one a layer. None draws weights and biases as ``nn.Linear`` does.
         scale: Multiplies every parameter once drawn, biases included (alpha in Omnigrok).
+        output_scale: Multiplies the outputs of every pass (alpha in Kumar et al.); large is lazy.
         seed: Seeds a private generator; the same seed given to ``torch.manual_seed`` before
             stacking ``nn.Linear`` layers gives the same net. None draws from the global one.
 
@@ -44,7 +47,8 @@ class MLP(nn.Module):
 
     Source:
         Quadratic, no bias: Gromov 2023, arXiv:2301.02679; Doshi et al. 2024, arXiv:2310.13061.
-        ``scale``: Liu et al. 2023 (Omnigrok), arXiv:2210.01117.
+        ``scale``: Liu et al. 2023 (Omnigrok), arXiv:2210.01117. ``output_scale``: Kumar et al.
+        2023, arXiv:2310.06110.
     """
 
     def __init__(
@@ -55,8 +59,10 @@ class MLP(nn.Module):
         init_std: float | Sequence[float] | None = None,
         scale: float = 1.0,
         seed: int | None = None,
+        output_scale: float = 1.0,
     ) -> None:
         super().__init__()
+        self.output_scale = require_float("output_scale", output_scale, above=0)
         if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(f"widths must name inputs and outputs, got {widths!r}.")
         sizes = [require_int(f"widths[{i}]", width) for i, width in enumerate(widths)]
@@ -87,7 +93,7 @@ class MLP(nn.Module):
         if inputs.ndim > 2:
             inputs = inputs.flatten(1)
         first, *rest = self.layers
-        return self._through(rest, first(inputs))
+        return self._scaled(self._through(rest, first(inputs)))
 
     def _through(self, layers: list[nn.Linear], x: Tensor) -> Tensor:
         activation = ACTIVATIONS[self.activation]
@@ -125,7 +131,10 @@ class MLP(nn.Module):
         """
         first, *rest = self.layers
         x = plan.sum(first.weight.t().contiguous())
-        return self._through(rest, x if first.bias is None else x.add_(first.bias))
+        return self._scaled(self._through(rest, x if first.bias is None else x.add_(first.bias)))
+
+    def _scaled(self, outputs: Tensor) -> Tensor:
+        return outputs if self.output_scale == 1.0 else self.output_scale * outputs
 
 
 def _one_a_layer(name: str, value: object, n_layers: int) -> list:

@@ -1,0 +1,121 @@
+"""Run the published set-ups at laptop scale and compare with the published numbers.
+
+python scripts/replicate.py [NAME ...] [--list] [--seeds 0 1 2]
+
+Without a name all that take minutes run; docs/replications.md gets a section for each. Runs lie in
+logs/replications and are used again; one that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from grokscope import Run
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts" / "benchmark")]
+
+from replications.claims import NeedsGPU, Replication  # noqa: E402
+from timing import table, write_section  # noqa: E402
+
+PAGE = ROOT / "docs" / "replications.md"
+RUNS = ROOT / "logs" / "replications"
+HEADER = [
+    "claim",
+    "source",
+    "published",
+    "ours: median (range over seeds)",
+    "agrees if",
+    "verdict",
+]
+HEADING = """# Replications
+
+What the papers claim, and what `scripts/replicate.py` found with this code; it writes every
+section. Ours is the median over the seeds, and their range.
+"""
+
+
+def known() -> dict[str, Replication | NeedsGPU]:
+    """Every replication by its name."""
+    files = sorted((ROOT / "scripts" / "replications").glob("[!_]*.py"))
+    modules = (import_module(f"replications.{path.stem}") for path in files)
+    found = (each for module in modules for each in getattr(module, "REPLICATIONS", ()))
+    return {each.name: each for each in found}
+
+
+def finished(overrides: tuple[str, ...], folder: Path) -> Run:
+    """The finished run in a folder; trained, or brought to its end, if need be.
+
+    Raises:
+        SystemExit: If training fails.
+    """
+    if not (folder / "run.json").exists() or Run.open(folder).status != "finished":
+        goes_on = any(folder.glob("checkpoints/*.ckpt"))
+        where = f"run={folder}" if goes_on else f"hydra.run.dir={folder}"
+        command = [sys.executable, str(ROOT / "src" / "train.py"), *overrides, where]
+        print(" ".join(command), file=sys.stderr, flush=True)
+        if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
+            raise SystemExit(f"exit code {code}: {' '.join(command)}")
+    return Run.open(folder)
+
+
+def section(what: Replication | NeedsGPU, seeds: list[int] | None) -> str:
+    """Text of one section; runs what it needs."""
+    if isinstance(what, NeedsGPU):
+        row = [what.says, what.source, what.published, "", "", "needs a GPU: see below"]
+        return "\n\n".join([table(HEADER, [row]), _console(what.commands)])
+    runs = [
+        {
+            name: finished((*overrides, f"seed={seed}"), RUNS / what.name / name / f"seed_{seed}")
+            for name, overrides in what.runs.items()
+        }
+        for seed in seeds or what.seeds
+    ]
+    commands = [f"python src/train.py {' '.join(map(_quoted, o))}" for o in what.runs.values()]
+    return "\n\n".join(
+        [table(HEADER, [claim.row(runs) for claim in what.claims]), _console(commands)]
+    )
+
+
+def _console(commands: list[str] | tuple[str, ...]) -> str:
+    return "\n".join(["```console", *(f"$ {command}" for command in commands), "```"])
+
+
+def _quoted(override: str) -> str:
+    return f"'{override}'" if " " in override else override
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="default: all that take minutes")
+    parser.add_argument("--list", action="store_true", help="name them and end")
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: each one's own")
+    parser.add_argument("--page", type=Path, default=PAGE)
+    options = parser.parse_args()
+    every = known()
+    if unknown := [name for name in options.names if name not in every]:
+        parser.error(f"names must be of {', '.join(every)}, got {unknown[0]!r}")
+    if options.list:
+        print("\n".join(map(_line, every.values())))
+        return
+    for name in options.names or [name for name, what in every.items() if _takes_minutes(what)]:
+        text = section(every[name], options.seeds)
+        write_section(name, name, text, options.page, HEADING)
+
+
+def _takes_minutes(what: Replication | NeedsGPU) -> bool:
+    return isinstance(what, NeedsGPU) or not what.slow
+
+
+def _line(what: Replication | NeedsGPU) -> str:
+    if isinstance(what, NeedsGPU):
+        return f"{what.name:24} needs a GPU"
+    return f"{what.name:24} {what.minutes:g} min{', only if named' if what.slow else ''}"
+
+
+if __name__ == "__main__":
+    main()

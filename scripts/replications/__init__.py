@@ -1,0 +1,1 @@
+"""What papers claim, and how our runs are held to it; one file a family."""
