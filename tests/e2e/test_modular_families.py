@@ -52,7 +52,7 @@ def test_doshi_corruption_reproduces_the_printed_rows(
 
 
 def assert_pruning_tells_the_two_circuits_apart(run: Run) -> None:
-    """Doshi et al. 2024, section 3: aperiodic units hold the wrong labels, periodic ones the rule."""
+    """Doshi et al. 2024, section 3: aperiodic units hold wrong labels, periodic ones the rule."""
     checkpoint = torch.load(Path(run.path) / "checkpoints" / "last.ckpt", weights_only=True)
     first, last = (checkpoint["state_dict"][f"net.layers.{i}.weight"] for i in (0, 1))
     data = CorruptedModularDataModule(split="python", seed=0)

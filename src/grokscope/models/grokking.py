@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -29,6 +31,19 @@ def evaluating(net: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def differs_in_training(net: nn.Module) -> bool:
+    """Whether outputs in training mode are others: dropout, batch norm.
+
+    A module of another sort says so by an attribute ``differs_in_training``.
+    """
+    return any(
+        getattr(part, "differs_in_training", False)
+        or (isinstance(part, _DropoutNd) and part.p > 0)
+        or isinstance(part, _BatchNorm)
+        for part in net.modules()
+    )
 
 
 class GrokkingModule(PassLoopModule):
@@ -177,9 +192,11 @@ class GrokkingModule(PassLoopModule):
     def evaluation_metrics(self) -> dict[str, float]:
         """Loss and accuracy of both splits at the present weights, in evaluation mode.
 
-        Within a full-batch step, those of the training set are the step's own outputs.
+        Within a full-batch step, those of the training set are the step's own outputs, unless the
+        net computes something else in training (dropout, batch norm).
         """
         whole = self.steps_per_epoch == 1 and self.trainer.world_size == 1
+        whole &= not differs_in_training(self.net)
         live = self._live if whole else None
         recorded = self.recorded_train
         train = self._scores(self.train_batch, *live) if live else self.evaluate(recorded)

@@ -143,6 +143,7 @@ class DecoderTransformer(nn.Module):
         require_choice("hidden", hidden, HIDDEN)
         require_float("dropout", dropout, minimum=0.0, below=1.0)
         self.weight_noise = require_float("weight_noise", weight_noise, minimum=0.0)
+        self.differs_in_training = self.weight_noise > 0
         self.unit_head = require_bool("unit_head", unit_head)
         self.embed = empty_embedding(n_tokens, d_model)
         self.register_buffer("positions", sinusoids(MAX_CONTEXT, d_model), persistent=False)

@@ -25,9 +25,10 @@ class CausalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, t, d_model) to what attention adds to the residual stream."""
-        split = self.input(x).unflatten(-1, (3, self.n_heads, -1)).movedim(-3, 0).transpose(-3, -2)
+        parts = self.input(x).unflatten(-1, (3, self.n_heads, -1)).transpose(-4, -2)
+        query, key, value = parts.unbind(-3)
         p = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*split, dropout_p=p, is_causal=True)
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
         return self.output(mixed.transpose(-3, -2).flatten(-2))
 
 
