@@ -20,7 +20,7 @@ train: $(INSTALLED)  ## Run the default experiment: memorises, then generalises 
 	$(BIN)/python src/train.py
 
 test: $(INSTALLED)  ## Run the tests (a few minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not network and not oracle" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not network and not oracle" -n 2 --dist worksteal
 
 test-all: $(INSTALLED)  ## Run all tests, slow ones and those that need the network included
 	$(BIN)/python -m pytest

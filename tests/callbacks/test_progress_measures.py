@@ -107,6 +107,21 @@ def test_training_is_not_disturbed_by_a_rude_one(tmp_path, steps_per_call):
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
+def test_an_array_that_shares_memory_with_weights_is_kept_as_it_was(tmp_path):
+    class Weights(ProgressMeasure):
+        def columns(self, module):
+            return {"first": tuple(next(module.parameters()).shape)}
+
+        def measure(self, module):
+            return {"first": next(module.parameters()).detach().numpy()}
+
+    callback = GOPCallback(progress={"weights": Weights("every 1")}, output_dir=tmp_path)
+    end = fit(small.module(), [callback], tmp_path)
+    stored = Run.open(tmp_path).metrics["weights/first"]
+    assert all((row != stored[0]).any() for row in stored[2:])  # the first rate is 0
+    assert (stored[-1] != next(iter(end.values())).numpy()).any()
+
+
 def test_scalars_reach_the_loggers(tmp_path):
     rows = []
 

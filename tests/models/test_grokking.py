@@ -83,8 +83,9 @@ def test_a_pattern_without_parameters_is_refused(settings, reason, tmp_path):
         trained(module(parameter_settings=settings), tmp_path)
 
 
-def test_clipping_is_after_the_measured_gradient(tmp_path):
-    made = module(torch.optim.SGD, clip_norm=1e-3)
+@pytest.mark.parametrize("steps_per_call", ["many", "one"])
+def test_clipping_is_after_the_measured_gradient(tmp_path, steps_per_call):
+    made = module(torch.optim.SGD, clip_norm=1e-3, steps_per_call=steps_per_call)
     callback = GOPCallback(("batch",), "every 1", output_dir=tmp_path)
     ours = trained(made, tmp_path, callbacks=[callback])
     plain = module(torch.optim.SGD)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from torch import nn
@@ -93,7 +94,7 @@ class ProgressMeasures:
         if not wanted:
             return {}
         with undisturbed(module):
-            return {name: dict(measure.measure(module)) for name, measure in wanted.items()}
+            return {name: _kept(measure.measure(module)) for name, measure in wanted.items()}
 
     def state(self) -> dict[str, Any]:
         """Of each, for a checkpoint."""
@@ -104,6 +105,11 @@ class ProgressMeasures:
         for name, measure in self.given.items():
             if name in state:
                 measure.restore(state[name])
+
+
+def _kept(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies: rows wait, and an array may share memory with weights that move on."""
+    return {column: np.array(value, dtype=np.float64) for column, value in values.items()}
 
 
 def _check(name: str, measure: Any, taken: Collection[str]) -> None:

@@ -163,8 +163,8 @@ class GrokkingModule(PassLoopModule):
             self._live = loss.detach(), outputs.detach()
         if observe is not None:
             observe()
-        if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
+        if not hooked:
+            self._clip()
         optimizer.step()
         if self.after_step is not None:
             with torch.no_grad():
@@ -173,6 +173,14 @@ class GrokkingModule(PassLoopModule):
             self._live = None
         if self._make_scheduler is not None:
             cast(LRScheduler, self.lr_schedulers()).step()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip, where Lightning's wrapper calls this: after callbacks saw the unscaled gradient."""
+        self._clip()
+
+    def _clip(self) -> None:
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.clip_norm)
 
     def objective(self, batch: Batch) -> Tensor:
         """What a step on these samples minimises, at the present weights and modes."""
