@@ -75,7 +75,7 @@ def test_the_seed_decides_the_split_and_leaves_the_global_state_alone() -> None:
         ({"operation": "power"}, "operation must be one of add, subtract"),
         ({"train_fraction": 0.0}, "train_fraction must be a number > 0 and < 1, got 0.0"),
         ({"modulus": 2, "train_fraction": 0.1}, "must leave a pair for training"),
-        ({"encoding": "binary"}, "encoding must be one of tokens, one_hot"),
+        ({"encoding": "binary"}, "encoding must be one of tokens, pairs, one_hot"),
         ({"split": "numpy"}, "split must be one of python, torch"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1"),
         ({"seed": -1}, "seed must be an integer >= 0"),

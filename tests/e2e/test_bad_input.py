@@ -86,7 +86,7 @@ SCHEDULES = [
     ("schedule.checkpoint=at 50|trainer.max_epochs=10", "schedule.checkpoint must", "max_epochs"),
 ]
 NETS = [
-    ("net.activation=cubic", "net.activation must be one of relu", "got 'cubic'"),
+    ("net.activation=sextic", "net.activation must be one of relu", "got 'sextic'"),
     ("net.widths=[94]", "net.widths must", "got [94]"),
     ("net.widths=5", "net.widths must", "got 5"),
     ("net.widths=[10,5,3]", "net.widths=[10, 5, 3] must fit the data", "inputs have"),
@@ -107,7 +107,7 @@ ELSEWHERE = [
 SWEEPS = [
     ("--multirun|seed=0,1|data.modulus=1", "data.modulus must be an integer", "got 1."),
     ("--multirun|data.modulus=47,1", "data.modulus must be an integer", "got 1."),
-    ("--multirun|net.activation=relu,cubic|seed=0,1", "net.activation must be", "got 'cubic'"),
+    ("--multirun|net.activation=relu,sextic|seed=0,1", "net.activation must be", "got 'sextic'"),
     ("--multirun|sede=0,1", "sede is not a setting", "did you mean seed"),
     ("--multirun|experiment=none,nandaa", "experiment must be one of", "'nandaa'"),
 ]

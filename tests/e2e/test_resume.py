@@ -45,7 +45,7 @@ SCHEDULES = {  # in the sparse one the last epoch of most parts is not due
         "schedule.factor=every 8",
     ),
     "follow": (
-        *("schedule.metrics=every 1", "schedule.batch=adaptive every 6 to every 1 above 0.7"),
+        *("schedule.metrics=every 1", "schedule.batch=adaptive every 6 to every 1 above 0.2"),
         *("schedule.weight=adaptive log 5 to every 2 + every 7", "schedule.trajectory=every 1"),
         *("schedule.sample=adaptive every 7 to every 2 above 1", "schedule.input=log 3"),
         "schedule.factor=adaptive at 0 9 to every 5 above 1",
@@ -244,7 +244,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 def assert_plausible(run: Path, n_tables: int) -> None:
     """What is compared with has all tables, and no epoch twice."""
     tables = epochs_of(run)
-    assert len(tables) == n_tables
+    assert len([name for name in tables if "complexity" not in name]) == n_tables
     assert all(found and (np.diff(found) > 0).all() for found in tables.values())
     assert tables["metrics.h5:epoch"][-1] == EPOCHS
     assert json.loads((run / "run.json").read_text())["status"] == "finished"

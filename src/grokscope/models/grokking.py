@@ -175,7 +175,7 @@ class GrokkingModule(PassLoopModule):
             cast(LRScheduler, self.lr_schedulers()).step()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip, where Lightning's wrapper calls this: after callbacks saw the unscaled gradient."""
+        """Clip after callbacks saw the unscaled gradient; Lightning's wrapper calls this."""
         self._clip()
 
     def _clip(self) -> None:
