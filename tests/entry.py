@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from grokscope import Run, runs
 
@@ -17,19 +21,35 @@ ROOT = Path(__file__).parents[1]
 SET_BY_THE_COMMAND = ("HYDRA_FULL_ERROR", "GROKSCOPE_TRACEBACK")
 
 
-def call(script: str, *arguments: str) -> None:
-    """``python src/<script>.py *arguments``."""
-    GlobalHydra.instance().clear()
+@contextmanager
+def put_back(script: str, *arguments: str) -> Iterator[None]:
+    """The state of the process that a command changes, as it was."""
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"src/{script}.py", *arguments])
         for name in SET_BY_THE_COMMAND:
-            patch.setenv(name, os.environ.get(name, "0"))  # put back after it
+            patch.setenv(name, os.environ.get(name, "0"))
         try:
-            runpy.run_path(str(ROOT / "src" / f"{script}.py"), run_name="__main__")
+            yield
         finally:
             torch.set_num_threads(threads)
             torch.use_deterministic_algorithms(False)
+            enable_loggers()
+
+
+def enable_loggers() -> None:
+    """Hydra disables the loggers there are where a command, as evaluation, wants none of its own."""
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
+
+
+def call(script: str, *arguments: str) -> None:
+    """``python src/<script>.py *arguments``."""
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    with put_back(script, *arguments):
+        runpy.run_path(str(ROOT / "src" / f"{script}.py"), run_name="__main__")
 
 
 def train(log_dir: Path, *overrides: str) -> Run:

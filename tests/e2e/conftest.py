@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import entry
 import pytest
-import torch
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 
 from grokscope.app import training
 
-ROOT = Path(__file__).parents[2]
 TINY = (
     "experiment=none",
     "data.modulus=7",
@@ -53,22 +47,10 @@ Command = Callable[..., Result]
 
 def execute(script: str, *arguments: str) -> int:
     """The exit code of ``python src/<script>.py <arguments>``."""
-    path = ROOT / "src" / f"{script}.py"
-    GlobalHydra.instance().clear()
-    HydraConfig.instance().cfg = None
-    threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(path), *arguments])
-        patch.setenv("HYDRA_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
-        patch.setenv("GROKSCOPE_TRACEBACK", "")  # both are set by the command: put back after it
-        patch.delenv("GROKSCOPE_TRACEBACK")
-        try:
-            runpy.run_path(str(path), run_name="__main__")
-        except SystemExit as error:
-            return int(error.code or 0)
-        finally:
-            torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(False)
+    try:
+        entry.call(script, *arguments)
+    except SystemExit as error:
+        return int(error.code or 0)
     return 0
 
 
