@@ -38,7 +38,7 @@ def put_back(script: str, *arguments: str) -> Iterator[None]:
 
 
 def enable_loggers() -> None:
-    """Hydra disables the loggers there are where a command, as evaluation, wants none of its own."""
+    """Hydra disables all loggers for a command that logs nothing, as evaluation."""
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger):
             logger.disabled = False
