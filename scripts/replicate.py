@@ -1,6 +1,6 @@
 """Run the published set-ups at laptop scale and compare with the published numbers.
 
-python scripts/replicate.py [NAME ...] [--list] [--seeds 0 1 2]
+python scripts/replicate.py [NAME ...] [--list] [--seeds 0 1 2] [--jobs 2]
 
 Without a name all that take minutes run; docs/replications.md gets a section for each. Runs lie in
 logs/replications and are used again; one that was stopped goes on.
@@ -9,8 +9,11 @@ logs/replications and are used again; one that was stopped goes on.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import reduce
 from importlib import import_module
 from pathlib import Path
 
@@ -47,6 +50,24 @@ def known() -> dict[str, Replication | NeedsGPU]:
     return {each.name: each for each in found}
 
 
+def trained(what: Replication, seed: int) -> dict[str, Run]:
+    """The finished runs of one seed, by their names."""
+    folders = {name: RUNS / what.name / name / f"seed_{seed}" for name in what.runs}
+    return {
+        name: finished((*filled(overrides, folders), f"seed={seed}"), folders[name])
+        for name, overrides in what.runs.items()
+    }
+
+
+def filled(overrides: tuple[str, ...], folders: dict[str, Path]) -> tuple[str, ...]:
+    """``{name}`` in an override is the folder of that run."""
+    names = {f"{{{name}}}": str(folder) for name, folder in folders.items()}
+    return tuple(
+        reduce(lambda text, name: text.replace(name, names[name]), names, override)
+        for override in overrides
+    )
+
+
 def finished(overrides: tuple[str, ...], folder: Path) -> Run:
     """The finished run in a folder; trained, or brought to its end, if need be.
 
@@ -63,22 +84,27 @@ def finished(overrides: tuple[str, ...], folder: Path) -> Run:
     return Run.open(folder)
 
 
+def train_all(chosen: list[Replication], seeds: list[int] | None, jobs: int) -> None:
+    """Train what is missing, so many runs side by side."""
+    if jobs > 1:  # OpenMP threads of several processes wait for each other
+        os.environ["OMP_NUM_THREADS"] = "1"
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [
+            pool.submit(trained, what, seed) for what in chosen for seed in seeds or what.seeds
+        ]
+        for future in futures:
+            future.result()
+
+
 def section(what: Replication | NeedsGPU, seeds: list[int] | None) -> str:
     """Text of one section; runs what it needs."""
     if isinstance(what, NeedsGPU):
         row = [what.says, what.source, what.published, "", "", "needs a GPU: see below"]
         return "\n\n".join([table(HEADER, [row]), _console(what.commands)])
-    runs = [
-        {
-            name: finished((*overrides, f"seed={seed}"), RUNS / what.name / name / f"seed_{seed}")
-            for name, overrides in what.runs.items()
-        }
-        for seed in seeds or what.seeds
-    ]
+    runs = [trained(what, seed) for seed in seeds or what.seeds]
     commands = [f"python src/train.py {' '.join(map(_quoted, o))}" for o in what.runs.values()]
-    return "\n\n".join(
-        [table(HEADER, [claim.row(runs) for claim in what.claims]), _console(commands)]
-    )
+    parts = [table(HEADER, [claim.row(runs) for claim in what.claims])]
+    return "\n\n".join([*parts, _console(commands)] if commands else parts)
 
 
 def _console(commands: list[str] | tuple[str, ...]) -> str:
@@ -94,6 +120,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="default: all that take minutes")
     parser.add_argument("--list", action="store_true", help="name them and end")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: each one's own")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
     every = known()
@@ -102,9 +129,13 @@ def main() -> None:
     if options.list:
         print("\n".join(map(_line, every.values())))
         return
-    for name in options.names or [name for name, what in every.items() if _takes_minutes(what)]:
-        text = section(every[name], options.seeds)
-        write_section(name, name, text, options.page, HEADING)
+    names = options.names or [name for name, what in every.items() if _takes_minutes(what)]
+    chosen = [every[name] for name in names]
+    train_all(
+        [each for each in chosen if isinstance(each, Replication)], options.seeds, options.jobs
+    )
+    for what in chosen:
+        write_section(what.name, what.name, section(what, options.seeds), options.page, HEADING)
 
 
 def _takes_minutes(what: Replication | NeedsGPU) -> bool:

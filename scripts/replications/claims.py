@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from grokscope import Run
 
 SEEDS = (0, 1, 2)
@@ -49,7 +51,8 @@ class Replication:
 
     Attributes:
         name: Of the paper's set-up; the argument of scripts/replicate.py.
-        runs: Name -> overrides of ``src/train.py``, without the seed.
+        runs: Name -> overrides of ``src/train.py``, without the seed; ``{name}`` in one is the
+            folder of an earlier run of the same seed. Empty: the claims compute by themselves.
         claims: Tested on the runs of every seed.
         seeds: At least three.
         minutes: About, for all seeds on two cores.
@@ -83,6 +86,25 @@ def within(value: float, relative: float) -> Callable[[float], bool]:
 def between(low: float, high: float) -> Callable[[float], bool]:
     """In a closed range."""
     return lambda ours: low <= ours <= high
+
+
+def first_below(run: Run, column: str, value: float) -> float | None:
+    """First recorded epoch at which a column of the metrics is smaller; None: never."""
+    return _first(run, run.metrics[column] < value)
+
+
+def first_above(run: Run, column: str, value: float) -> float | None:
+    """First recorded epoch at which a column of the metrics is at least so large; None: never."""
+    return _first(run, run.metrics[column] >= value)
+
+
+def last(run: Run, column: str) -> float:
+    """A column of the metrics at the end."""
+    return float(run.metrics[column][-1])
+
+
+def _first(run: Run, where: np.ndarray) -> float | None:
+    return float(run.metrics["epoch"][np.argmax(where)]) if where.any() else None
 
 
 def _text(values: Sequence[float], asked: int) -> str:

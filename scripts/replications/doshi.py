@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from grokscope import Run
-from replications.claims import Claim, Replication, between, within
+from replications.claims import Claim, Replication, between, last, within
 
 NOTEBOOK = "d-doshi/Grokking, Grokking_with_label_corruption.ipynb"
 FAST = ("schedule=sparse", "measures=none", "measures.progress={}")
@@ -14,8 +14,8 @@ LOSS, ACCURACY = 0.10, 0.02
 WEIGHT_DECAY = "model.optimizer.weight_decay"
 
 
-def last(runs: dict[str, Run], run: str, column: str) -> float:
-    return float(runs[run].metrics[column][-1])
+def at_the_end(runs: dict[str, Run], run: str, column: str) -> float:
+    return last(runs[run], column)
 
 
 def near(value: float, distance: float) -> Callable[[float], bool]:
@@ -33,7 +33,7 @@ def row(
                 f"{run}: {split} loss at the end",
                 NOTEBOOK,
                 f"{value:.4g}",
-                partial(last, run=run, column=f"{split}_loss"),
+                partial(at_the_end, run=run, column=f"{split}_loss"),
                 within(value, LOSS),
                 f"within {LOSS:.0%}",
             )
@@ -44,7 +44,7 @@ def row(
                 f"{run}: {split} accuracy at the end",
                 NOTEBOOK,
                 f"{value:.3f}",
-                partial(last, run=run, column=f"{split}_acc"),
+                partial(at_the_end, run=run, column=f"{split}_acc"),
                 near(value, ACCURACY),
                 f"within {ACCURACY}",
             )
