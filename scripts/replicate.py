@@ -42,6 +42,10 @@ section. Ours is the median over the seeds, and their range.
 """
 
 
+class TrainingError(Exception):
+    """A run of a replication ended with an error."""
+
+
 def known() -> dict[str, Replication | NeedsGPU]:
     """Every replication by its name."""
     files = sorted((ROOT / "scripts" / "replications").glob("[!_]*.py"))
@@ -72,7 +76,7 @@ def finished(overrides: tuple[str, ...], folder: Path) -> Run:
     """The finished run in a folder; trained, or brought to its end, if need be.
 
     Raises:
-        SystemExit: If training fails.
+        TrainingError: With the command.
     """
     if not (folder / "run.json").exists() or Run.open(folder).status != "finished":
         goes_on = any(folder.glob("checkpoints/*.ckpt"))
@@ -80,31 +84,38 @@ def finished(overrides: tuple[str, ...], folder: Path) -> Run:
         command = [sys.executable, str(ROOT / "src" / "train.py"), *overrides, where]
         print(" ".join(command), file=sys.stderr, flush=True)
         if code := subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
-            raise SystemExit(f"exit code {code}: {' '.join(command)}")
+            raise TrainingError(f"exit code {code}: {' '.join(command)}")
     return Run.open(folder)
 
 
-def train_all(chosen: list[Replication], seeds: list[int] | None, jobs: int) -> None:
-    """Train what is missing, so many runs side by side."""
-    if jobs > 1:  # OpenMP threads of several processes wait for each other
-        os.environ["OMP_NUM_THREADS"] = "1"
-    with ThreadPoolExecutor(jobs) as pool:
-        futures = [
-            pool.submit(trained, what, seed) for what in chosen for seed in seeds or what.seeds
-        ]
-        for future in futures:
-            future.result()
-
-
-def section(what: Replication | NeedsGPU, seeds: list[int] | None) -> str:
-    """Text of one section; runs what it needs."""
+def section(what: Replication | NeedsGPU, runs: list[dict[str, Run]]) -> str:
+    """Text of one section."""
     if isinstance(what, NeedsGPU):
         row = [what.says, what.source, what.published, "", "", "needs a GPU: see below"]
         return "\n\n".join([table(HEADER, [row]), _console(what.commands)])
-    runs = [trained(what, seed) for seed in seeds or what.seeds]
     commands = [f"python src/train.py {' '.join(map(_quoted, o))}" for o in what.runs.values()]
     parts = [table(HEADER, [claim.row(runs) for claim in what.claims])]
     return "\n\n".join([*parts, _console(commands)] if commands else parts)
+
+
+def replicate(
+    chosen: list[Replication | NeedsGPU], seeds: list[int] | None, jobs: int, page: Path
+) -> list[str]:
+    """Train what is missing, so many seeds side by side, and write the sections; what failed."""
+    failed = []
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {
+            what.name: [pool.submit(trained, what, seed) for seed in seeds or what.seeds]
+            for what in chosen
+            if isinstance(what, Replication)
+        }
+        for what in chosen:
+            try:
+                runs = [future.result() for future in waiting.get(what.name, [])]
+                write_section(what.name, what.name, section(what, runs), page, HEADING)
+            except TrainingError as error:
+                failed.append(str(error))
+    return failed
 
 
 def _console(commands: list[str] | tuple[str, ...]) -> str:
@@ -131,11 +142,10 @@ def main() -> None:
         return
     names = options.names or [name for name, what in every.items() if _takes_minutes(what)]
     chosen = [every[name] for name in names]
-    train_all(
-        [each for each in chosen if isinstance(each, Replication)], options.seeds, options.jobs
-    )
-    for what in chosen:
-        write_section(what.name, what.name, section(what, options.seeds), options.page, HEADING)
+    if options.jobs > 1:  # OpenMP threads of several processes wait for each other
+        os.environ["OMP_NUM_THREADS"] = "1"
+    if failed := replicate(chosen, options.seeds, options.jobs, options.page):
+        sys.exit("\n".join(failed))
 
 
 def _takes_minutes(what: Replication | NeedsGPU) -> bool:

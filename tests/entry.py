@@ -27,8 +27,9 @@ def put_back(script: str, *arguments: str) -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"src/{script}.py", *arguments])
+        asked = os.environ.get("HYDRA_FULL_ERROR", "0")
         for name in SET_BY_THE_COMMAND:
-            patch.setenv(name, os.environ.get(name, "0"))
+            patch.setenv(name, asked)
         try:
             yield
         finally:

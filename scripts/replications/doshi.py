@@ -9,7 +9,7 @@ from grokscope import Run
 from replications.claims import Claim, Replication, between, last, within
 
 NOTEBOOK = "d-doshi/Grokking, Grokking_with_label_corruption.ipynb"
-FAST = ("schedule=sparse", "measures=none", "measures.progress={}")
+FAST = ("schedule=sparse", "measures=none", "callbacks.gop.progress={}")
 LOSS, ACCURACY = 0.10, 0.02
 WEIGHT_DECAY = "model.optimizer.weight_decay"
 

@@ -101,7 +101,7 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, monkeypatch) -> None
 
     asked = []
 
-    def retrieve(url, known_hash, fname, path):
+    def retrieve(url, known_hash, fname, path, downloader):
         asked.append(url)
         content = archive()
         if known_hash != f"md5:{hashlib.md5(content).hexdigest()}":
@@ -110,7 +110,7 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, monkeypatch) -> None
         (Path(path) / fname).write_bytes(content)
         return str(Path(path) / fname)
 
-    monkeypatch.setattr(cifar10, "_answers", lambda url: True)
+    monkeypatch.setattr(cifar10, "answers", lambda url: True)
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     with pytest.raises(FileNotFoundError, match="its checksum is wrong"):
         module(tmp_path / "a", download=True).setup()
@@ -119,6 +119,17 @@ def test_a_download_is_checked_and_unpacked(tmp_path: Path, monkeypatch) -> None
     module(tmp_path / "b", download=True).setup()
     assert asked == [cifar10.URL] * 2
     assert logging.getLogger("pooch").level != logging.CRITICAL
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("kept", [0, 100, -100])
+def test_a_damaged_archive_is_named(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    path.write_bytes(archive()[:kept])
+    with pytest.raises(ValueError, match="is damaged or another archive") as caught:
+        module(tmp_path).setup()
+    assert str(path) in str(caught.value)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.refusal

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from grokscope.data import mnist
+from grokscope.data import download, mnist
 from grokscope.data.mnist import MD5, MNISTDataModule
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "mnist"
@@ -200,7 +200,7 @@ def test_a_file_with_fewer_images_than_asked_is_refused(folder):
     [
         ("train-images-idx3-ubyte", made_up("train-images")[:-1], "is truncated"),
         ("train-images-idx3-ubyte", made_up("train-labels"), "must hold 28 x 28 images"),
-        ("train-labels-idx1-ubyte", made_up("t10k-labels"), "must hold 60 digits"),
+        ("train-labels-idx1-ubyte", made_up("t10k-labels"), "must hold 60 classes"),
         ("t10k-labels-idx1-ubyte", made_up("t10k-labels")[:-1] + b"\x0a", "largest 10"),
     ],
 )
@@ -290,7 +290,7 @@ def mirrors(monkeypatch):
     files = {f"{name}.gz": content for name, content in PACKED.items()}
     pair = [Mirror(dict(files)), Mirror(dict(files))]
     monkeypatch.setattr(mnist, "MIRRORS", tuple(mirror.url for mirror in pair))
-    monkeypatch.setattr(mnist, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
     sums = {name: hashlib.md5(content).hexdigest() for name, content in PACKED.items()}
     monkeypatch.setattr(mnist, "MD5", sums)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -354,7 +354,7 @@ def test_the_second_mirror_serves_where_the_first_fails(tmp_path, mirrors, monke
         ("dead", "does not answer or has no such file"),
         ("silent", "does not answer or has no such file"),
         ("unknown host", "does not answer or has no such file"),
-        ("checksum", "with a wrong checksum"),
+        ("checksum", "its checksum is wrong"),
         ("cut", "broke off"),
     ],
 )
@@ -382,7 +382,7 @@ def test_failed_downloads_end_in_one_line_and_leave_nothing(
 
 
 def test_the_real_mirrors_are_given_up_within_ten_seconds():
-    assert len(mnist.MIRRORS) * mnist.CONNECT_SECONDS <= 10
+    assert len(mnist.MIRRORS) * download.CONNECT_SECONDS <= 10
     assert all(url.startswith("https://") and url.endswith("/") for url in mnist.MIRRORS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_a_section_is_written_from_runs_that_are_used_again(tmp_path, monkeypatc
         "exactly",
     )
     what = Replication("tiny", runs, (seen,))
-    text = replicate.section(what, [0])
+    text = replicate.section(what, [replicate.trained(what, 0)])
     assert "| epochs | none | 3 | 3 | exactly | reproduced |" in text
     assert "$ python src/train.py experiment=quickstart trainer.max_epochs=3 threads=1" in text
 
@@ -76,4 +77,31 @@ def test_a_section_is_written_from_runs_that_are_used_again(tmp_path, monkeypatc
         raise AssertionError("trained again")
 
     monkeypatch.setattr(subprocess, "run", no_process)
-    assert replicate.section(what, [0]) == text
+    assert replicate.section(what, [replicate.trained(what, 0)]) == text
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(replicate, "RUNS", tmp_path / "runs")
+    one = Claim("one", "none", "1", lambda runs: 1.0, within(1, 0), "exactly")
+    wrong = Replication("wrong", {"short": ("experiment=quickstart", "data.modulus=1")}, (one,))
+    right = Replication("right", {}, (one,))
+    page = tmp_path / "page.md"
+    (line,) = replicate.replicate([wrong, right], [0, 1], 2, page)
+    assert line.startswith("exit code 1: ")
+    assert "data.modulus=1" in line
+    assert "## right" in page.read_text()
+    assert "## wrong" not in page.read_text()
+
+
+def test_a_run_may_use_an_earlier_one_of_its_seed(tmp_path):
+    folders = {"dense": tmp_path / "dense" / "seed_1"}
+    given = ("ticket.run={dense}", "ticket.pruned=0.6")
+    assert replicate.filled(given, folders) == (
+        f"ticket.run={folders['dense']}",
+        "ticket.pruned=0.6",
+    )
+
+
+@pytest.mark.parametrize("replication", TRAINED, ids=lambda each: each.name)
+def test_names_of_runs_are_names_of_folders(replication):
+    assert all(re.fullmatch(r"[\w .,%+-]+", name) for name in replication.runs)

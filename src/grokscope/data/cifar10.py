@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from grokscope.data.base import Split, TensorDataModule
-from grokscope.data.mnist import _answers, _quiet_pooch
+from grokscope.data.download import answers, download, written_whole
 from grokscope.validation import require_bool, require_int
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -28,8 +28,6 @@ LARGEST = 10_000 * RECORD
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2023, 0.1994, 0.2010)
 """Of the channels, as Humayun et al. 2024 (and many others) normalise."""
-
-_log = logging.getLogger(__name__)
 
 
 class CIFAR10DataModule(TensorDataModule):
@@ -147,32 +145,26 @@ def _split(paths: list[Path], name: str, count: int | None) -> Split:
 def _unpack(archive: Path, folder: Path) -> None:
     """Write the six files that are missing, and nothing else that the archive may hold."""
     folder.mkdir(exist_ok=True)
-    with tarfile.open(archive) as packed:
-        for name in (*TRAIN, *TEST):
-            member = packed.getmember(f"{FOLDER}/{name}")
-            content = packed.extractfile(member)
-            if (folder / name).exists() or content is None or member.size > LARGEST:
-                continue
-            draft = folder / f".{name}.part"
+    try:
+        with tarfile.open(archive) as packed:
+            for name in (*TRAIN, *TEST):
+                if not (folder / name).exists():
+                    _extract(packed, folder / name)
+    except (tarfile.TarError, EOFError, KeyError, zlib.error) as error:
+        raise ValueError(f"{archive} is damaged or another archive: {error}.") from None
+
+
+def _extract(packed: tarfile.TarFile, path: Path) -> None:
+    member = packed.getmember(f"{FOLDER}/{path.name}")
+    content = packed.extractfile(member)
+    if content is not None and member.size <= LARGEST:
+        with written_whole(path) as draft:
             draft.write_bytes(content.read())
-            os.replace(draft, folder / name)
 
 
 def _fetch(folder: Path) -> str:
     """Download the archive unless it is there; what went wrong, as one line."""
-    import pooch
-    from requests.exceptions import RequestException
-
-    name = Path(URL).name
-    if not (folder / name).is_file() and not _answers(URL):
+    archive = folder / Path(URL).name
+    if not archive.is_file() and not answers(URL):
         return f"{URL} does not answer or has no such file"
-    _log.info("Downloading %s to %s", URL, folder)
-    try:
-        with _quiet_pooch():
-            path = pooch.retrieve(URL, known_hash=f"md5:{MD5}", fname=name, path=folder)
-        os.chmod(path, 0o644)
-    except RequestException as error:
-        return f"{URL} broke off with {type(error).__name__}"
-    except ValueError:
-        return f"{URL} sent another file: its checksum is wrong"
-    return ""
+    return download(URL, MD5, archive)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -13,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from grokscope.data.base import Split, TensorDataModule
-from grokscope.data.idx import read_idx
+from grokscope.data.download import answers, download, find, written_whole
+from grokscope.data.idx import read_labelled_images
 from grokscope.data.mnist import MNISTDataModule
 from grokscope.validation import require_bool, require_choice, require_int
 
@@ -30,7 +29,6 @@ NAMES = tuple(
     for what in ("images-idx3-ubyte", "labels-idx1-ubyte")
 )
 _MNIST_IMAGES = 10_000
-_log = logging.getLogger(__name__)
 
 
 class EMNISTDataModule(TensorDataModule):
@@ -101,7 +99,7 @@ class EMNISTDataModule(TensorDataModule):
     def make_splits(self) -> tuple[Split, Split]:
         """Read the files, fetching missing ones first, and take the subsets."""
         paths = self._paths()
-        train, test = (_read_pair(*pair) for pair in (paths[:2], paths[2:]))
+        train, test = (read_labelled_images(*pair, N_CLASSES) for pair in (paths[:2], paths[2:]))
         if self._mnist:
             parts = self._mnist.make_splits()
             images, labels = (
@@ -129,11 +127,10 @@ class EMNISTDataModule(TensorDataModule):
 
     def _paths(self) -> list[Path]:
         """The four files, training pair first."""
-        if self.download and any(_find(self.data_dir, name) is None for name in NAMES):
+        reason = "download=False"
+        if self.download and None in _found(self.data_dir).values():
             reason = _fetch(self.data_dir)
-        else:
-            reason = "download=False"
-        found = {name: _find(self.data_dir, name) for name in NAMES}
+        found = _found(self.data_dir)
         if missing := [name for name, path in found.items() if path is None]:
             which = "all" if len(missing) == len(NAMES) else ", ".join(missing)
             raise FileNotFoundError(
@@ -143,53 +140,21 @@ class EMNISTDataModule(TensorDataModule):
         return [path for path in found.values() if path is not None]
 
 
-def _find(folder: Path, name: str) -> Path | None:
-    places = (folder, folder / "EMNIST" / "raw")
-    paths = (place / file for place in places for file in (name, f"{name}.gz"))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _read_pair(image_path: Path, label_path: Path) -> tuple[NDArray, NDArray]:
-    """Images (n, 28, 28), transposed as they lie there, and labels (n,), both uint8, checked."""
-    images, labels = read_idx(image_path), read_idx(label_path)
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise ValueError(
-            f"{image_path} must hold 28 x 28 images of bytes, "
-            f"got {images.dtype} of shape {images.shape}."
-        )
-    right = labels.dtype == np.uint8 and labels.shape == images.shape[:1]
-    if not right or labels.max() >= N_CLASSES:
-        raise ValueError(
-            f"{label_path} must hold {len(images)} classes below {N_CLASSES} as bytes, one an "
-            f"image of {image_path.name}, got {labels.dtype} of shape {labels.shape}."
-        )
-    return images, labels
+def _found(folder: Path) -> dict[str, Path | None]:
+    return {name: find(folder, "EMNIST/raw", name) for name in NAMES}
 
 
 def _fetch(folder: Path) -> str:
     """Take the four files out of NIST's archive; why not, as one line."""
-    import pooch
-    from requests.exceptions import RequestException
-
-    _log.info("Downloading %s to %s", ARCHIVE, folder)
-    try:
-        downloader = pooch.HTTPDownloader(timeout=(3.0, 60.0), chunk_size=2**16)
-        name, known = "emnist-gzip.zip", f"md5:{ARCHIVE_MD5}"
-        got = pooch.retrieve(ARCHIVE, known, fname=name, path=folder, downloader=downloader)
-    except (RequestException, OSError) as error:
-        return f"{ARCHIVE} cannot be had: {type(error).__name__}"
-    except ValueError:
-        return f"{ARCHIVE} came with a wrong checksum"
-    with zipfile.ZipFile(got) as archive:
+    path = folder / "emnist-gzip.zip"
+    if not path.is_file() and not answers(ARCHIVE):
+        return f"{ARCHIVE} does not answer or has no such file"
+    if reason := download(ARCHIVE, ARCHIVE_MD5, path):
+        return reason
+    with zipfile.ZipFile(path) as archive:
         for name in NAMES:
-            _extract(archive, f"gzip/{name}.gz", folder / f"{name}.gz")
-    Path(got).unlink()
+            target = folder / f"{name}.gz"
+            with archive.open(f"gzip/{name}.gz") as source, written_whole(target) as draft:
+                draft.write_bytes(source.read())
+    path.unlink()
     return ""
-
-
-def _extract(archive: zipfile.ZipFile, member: str, target: Path) -> None:
-    """The file appears under its name only when complete."""
-    draft = target.with_name(f".{target.name}.part")
-    with archive.open(member) as source, draft.open("wb") as out:
-        shutil.copyfileobj(source, out)
-    os.replace(draft, target)

@@ -64,6 +64,30 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDA
         raise ValueError(f"{path} {error}") from None
 
 
+def read_labelled_images(
+    image_path: Path, label_path: Path, n_classes: int = 10
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Images (n, 28, 28) and classes (n,) of MNIST and its kin, checked against each other.
+
+    Raises:
+        ValueError: If a file holds something else, naming it.
+    """
+    images, labels = read_idx(image_path), read_idx(label_path)
+    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
+        raise ValueError(
+            f"{image_path} must hold 28 x 28 images of bytes, "
+            f"got {images.dtype} of shape {images.shape}."
+        )
+    right = labels.dtype == np.uint8 and labels.shape == images.shape[:1]
+    if not right or labels.max() >= n_classes:
+        raise ValueError(
+            f"{label_path} must hold {len(images)} classes below {n_classes} as bytes, one an "
+            f"image of {image_path.name}, got {labels.dtype} of shape {labels.shape}, "
+            f"largest {labels.max()}."
+        )
+    return images, labels
+
+
 def _parse(file: io.BufferedIOBase, max_bytes: int) -> NDArray:
     """Read header and values; every error message continues a sentence begun by the path."""
     magic = _read_up_to(file, 4)

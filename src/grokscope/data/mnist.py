@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from grokscope.data.base import Split, TensorDataModule
-from grokscope.data.idx import read_idx
+from grokscope.data.download import answers, download, find
+from grokscope.data.idx import read_labelled_images
 from grokscope.validation import require_choice, require_int
 
 MIRRORS = (
@@ -32,12 +29,7 @@ MD5 = {
 }
 """Checksums of the gzip files, as torchvision lists them; the t10k ones checked by us."""
 
-CONNECT_SECONDS = 3.0
-"""How long a mirror may take to answer; so three silent ones cost nine seconds in all."""
-
-_READ_SECONDS = 20.0
 _SIZES = {"train": 60_000, "t10k": 10_000}
-_log = logging.getLogger(__name__)
 
 
 class MNISTDataModule(TensorDataModule):
@@ -97,9 +89,9 @@ class MNISTDataModule(TensorDataModule):
     def make_splits(self) -> tuple[Split, Split]:
         """Read the files, fetching missing ones first, and take the subsets."""
         paths = self._paths()
-        test_images, test_labels = _read_pair(*paths[-2:])
+        test_images, test_labels = read_labelled_images(*paths[-2:])
         same = self.train_images == "t10k"
-        images, labels = (test_images, test_labels) if same else _read_pair(*paths[:2])
+        images, labels = (test_images, test_labels) if same else read_labelled_images(*paths[:2])
         train_rows, test_rows = self._choose(len(labels), len(test_labels))
         return (
             _to_split(images[train_rows], labels[train_rows]),
@@ -150,27 +142,7 @@ class MNISTDataModule(TensorDataModule):
 
 
 def _find(folder: Path, name: str) -> Path | None:
-    """Where the file lies, if it does."""
-    places = (folder, folder / "MNIST" / "raw")
-    paths = (place / file for place in places for file in (name, f"{name}.gz"))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def _read_pair(image_path: Path, label_path: Path) -> tuple[NDArray, NDArray]:
-    """Images (n, 28, 28) and labels (n,), both uint8, checked against each other."""
-    images, labels = read_idx(image_path), read_idx(label_path)
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise ValueError(
-            f"{image_path} must hold 28 x 28 images of bytes, "
-            f"got {images.dtype} of shape {images.shape}."
-        )
-    if labels.dtype != np.uint8 or labels.shape != images.shape[:1] or labels.max() > 9:
-        raise ValueError(
-            f"{label_path} must hold {len(images)} digits as bytes, one an image of "
-            f"{image_path.name}, got {labels.dtype} of shape {labels.shape}, "
-            f"largest {labels.max()}."
-        )
-    return images, labels
+    return find(folder, "MNIST/raw", name)
 
 
 def _to_split(images: NDArray, labels: NDArray) -> Split:
@@ -179,76 +151,15 @@ def _to_split(images: NDArray, labels: NDArray) -> Split:
 
 
 def _fetch(names: list[str], folder: Path) -> str:
-    """Download what the mirrors give, each in turn; what went wrong at each, as one line.
-
-    A file appears under its name only when complete and with the right checksum.
-    """
-    if not names:
-        return ""
-    import pooch
-    from requests.exceptions import RequestException
-
+    """Download what the mirrors give, each in turn; what went wrong at each, as one line."""
     missing, reasons = list(names), []
-    downloader = pooch.HTTPDownloader(timeout=(CONNECT_SECONDS, _READ_SECONDS), chunk_size=2**16)
     for mirror in MIRRORS:
-        if not missing:
-            break
-        if not _answers(f"{mirror}{missing[0]}.gz"):
+        if missing and not answers(f"{mirror}{missing[0]}.gz"):
             reasons.append(f"{mirror} does not answer or has no such file")
             continue
         for name in tuple(missing):
-            _log.info("Downloading %s%s.gz to %s", mirror, name, folder)
-            try:
-                with _quiet_pooch():
-                    path = pooch.retrieve(
-                        f"{mirror}{name}.gz",
-                        known_hash=f"md5:{MD5[name]}",
-                        fname=f"{name}.gz",
-                        path=folder,
-                        downloader=downloader,
-                    )
-                os.chmod(path, 0o644)  # pooch leaves 0600, useless in a shared folder
+            if reason := download(f"{mirror}{name}.gz", MD5[name], folder / f"{name}.gz"):
+                reasons.append(reason)
+            else:
                 missing.remove(name)
-            except RequestException as error:
-                reasons.append(f"{mirror} broke off {name}.gz with {type(error).__name__}")
-                break
-            except ValueError:
-                reasons.append(f"{mirror} sent {name}.gz with a wrong checksum")
     return "; ".join(reasons)
-
-
-def _answers(url: str) -> bool:
-    """Whether the server has the file and says so in time.
-
-    The thread bounds what a socket timeout does not: the name look-up, and a name with many
-    addresses, each of which gets its own timeout.
-    """
-    import pooch
-
-    found = []
-
-    def ask() -> None:
-        try:
-            ask_only = pooch.HTTPDownloader(timeout=CONNECT_SECONDS)
-            found.append(bool(ask_only(url, None, None, check_only=True)))
-        except Exception:  # whatever it was, the mirror is of no use
-            found.append(False)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    return found == [True]
-
-
-@contextmanager
-def _quiet_pooch() -> Iterator[None]:
-    """Silence pooch's own lines; ours say the same once."""
-    import pooch
-
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
