@@ -83,6 +83,12 @@ def test_it_trains_three_epochs_and_resumes(name: str, request, tmp_path: Path) 
     assert np.isfinite(resumed.metrics["test_loss"][[0, -1]]).all()
 
 
+@pytest.mark.parametrize("net", ["centred_committee", "linearised_committee"])
+def test_a_committee_may_be_replaced_by_its_change_or_its_line(net: str, tmp_path: Path) -> None:
+    run = train(tmp_path, "experiment=kumar_small", f"net={net}", "trainer.max_epochs=2")
+    assert np.isfinite(run.metrics["test_loss"]).all()
+
+
 REPRESENTATIVES = {  # of the families; tests/e2e/test_resume.py has more of some
     *("power_small", "liu_effective", "wang_small", "doshi_batchnorm", "levi_two_layer_small"),
     *("mallinar_small", "kumar_small", "humayun_small", "minegishi_ticket", "golechha_small"),

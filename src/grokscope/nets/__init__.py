@@ -6,7 +6,7 @@ once, then ``net.forward_shared(plan)`` at each step. Values and gradients equal
 """
 
 from grokscope.nets.analytic import PolynomialExperts, addition_net, multiplication_net
-from grokscope.nets.committee import Committee
+from grokscope.nets.committee import Committee, centred_committee, linearised_committee
 from grokscope.nets.decoder import DecoderTransformer
 from grokscope.nets.embedding_decoder import EmbeddingDecoder
 from grokscope.nets.gpt2 import GPT2
@@ -44,8 +44,10 @@ __all__ = [
     "SummedEmbeddingMLP",
     "TransformerPlan",
     "addition_net",
+    "centred_committee",
     "doshi_std",
     "levi_std",
+    "linearised_committee",
     "mask_weights",
     "masks_of",
     "multiplication_net",

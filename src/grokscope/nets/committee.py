@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from grokscope.nets.initialise import empty_linear, normal_, private_generator
+from grokscope.nets.lazy import Centred, Linearised
 from grokscope.validation import require_float, require_int
 
 
@@ -67,3 +70,13 @@ class Committee(nn.Module):
         quadratic = ((plan @ moment) * plan).sum(1, keepdim=True)
         linear = plan @ weight.mean(0)[:, None]
         return self.output_scale * torch.add(linear, quadratic, alpha=0.5 * self.epsilon)
+
+
+def centred_committee(**settings: Any) -> Centred:
+    """The change of a committee's outputs since the start; settings of :class:`Committee`."""
+    return Centred(Committee(**settings))
+
+
+def linearised_committee(**settings: Any) -> Linearised:
+    """A committee to first order in its weights; settings of :class:`Committee`."""
+    return Linearised(Committee(**settings))
