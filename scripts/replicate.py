@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,10 +36,15 @@ HEADER = [
     "agrees if",
     "verdict",
 ]
+VERDICTS = ("reproduced |", "differs: ", "needs a GPU: ")
 HEADING = """# Replications
 
 What the papers claim, and what `scripts/replicate.py` found with this code; it writes every
-section. Ours is the median over the seeds, and their range.
+section. Ours is the median over the seeds, and their range. A claim that differs says why, as far
+as we know. Tolerances were set before these runs, though some after shorter ones.
+
+<!-- summary -->
+<!-- /summary -->
 """
 
 
@@ -113,9 +119,20 @@ def replicate(
             try:
                 runs = [future.result() for future in waiting.get(what.name, [])]
                 write_section(what.name, what.name, section(what, runs), page, HEADING)
+                write_section("summary", "Summary", summary(page), page)
             except TrainingError as error:
                 failed.append(str(error))
     return failed
+
+
+def summary(page: Path) -> str:
+    """How many claims of each section hold."""
+    sections = re.findall(r"<!-- (\w+) -->(.*?)<!-- /\1 -->", page.read_text(), re.DOTALL)
+    counts = {name: [text.count(f"| {v}") for v in VERDICTS] for name, text in sections}
+    del counts["summary"]
+    total = [sum(column) for column in zip(*counts.values(), strict=True)]
+    rows = [[name, *map(str, count)] for name, count in (*counts.items(), ("all", total))]
+    return table(["set-up", "reproduced", "differs", "needs a GPU"], rows)
 
 
 def _console(commands: list[str] | tuple[str, ...]) -> str:

@@ -91,6 +91,8 @@ def test_a_run_that_fails_is_named_and_the_others_are_written(tmp_path, monkeypa
     assert "data.modulus=1" in line
     assert "## right" in page.read_text()
     assert "## wrong" not in page.read_text()
+    assert "| right | 1 | 0 | 0 |" in page.read_text()
+    assert "| all | 1 | 0 | 0 |" in page.read_text()
 
 
 def test_a_run_may_use_an_earlier_one_of_its_seed(tmp_path):
