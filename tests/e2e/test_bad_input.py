@@ -54,6 +54,7 @@ NUMBERS = [
     ("data.train_fraction=1.5", "data.train_fraction must be", "got 1.5"),
     ("data.train_fraction=nan", "data.train_fraction must be", "got nan"),
     ("data.batch_size=0", "data.batch_size must be an integer >= 1", "got 0."),
+    ("experiment=mallinar_small|data.batch_size=9", "data.batch_size must be null", "got 9"),
     ("data.batch_size=99999", "data.batch_size must be at most the", "or null", "got 99999"),
     ("model.optimizer.lr=-1", "model.optimizer.lr must be a number > 0", "got -1"),
     ("model.optimizer.lr=0", "model.optimizer.lr must be a number > 0", "got 0."),
@@ -333,3 +334,9 @@ def test_a_foreign_run_is_refused_unexecuted(command, run, spoil, fragments):
 def test_evaluation_says_what_it_needs(command, run, arguments, fragments):
     result = command("eval", *arguments)
     assert_refused(result, *fragments, files=result.files)
+
+
+def test_a_split_that_the_data_lack_is_named(command):
+    result = command("train", "model.extra_splits=[other]")
+    assert result.err == "error: model.extra_splits must be of none here, got 'other'.\n"
+    assert result.code == 1

@@ -80,6 +80,7 @@ def build_model(
         model = _of_type("model", GrokkingModule, instantiate(config.model, net=net))
         _of_type("model.loss", Loss, model.loss)
         _of_type("model.accuracy", Accuracy, model.accuracy)
+        model.check_data(data)
         apply_ticket(config, data, model, weights_follow)
     return data, model
 

@@ -73,6 +73,8 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
     with one_line_errors(config, "data"):
         parts.data.prepare_data()
         parts.data.setup("fit")
+    with one_line_errors(config):
+        parts.model.check_splits(parts.data)
     note_prediction(config, predict(config, parts), folder)
 
 

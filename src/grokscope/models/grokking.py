@@ -122,15 +122,31 @@ class GrokkingModule(PassLoopModule):
         """Move the data to the device."""
         self.prepare_data_on_device(self.data)
 
+    def check_data(self, data: TensorDataModule) -> None:
+        """Refuse settings of data, which may not be there yet, that this module cannot learn from.
+
+        Raises:
+            ValueError: Naming the setting.
+        """
+
+    def check_splits(self, data: TensorDataModule) -> None:
+        """Refuse data without the splits that are asked for.
+
+        Raises:
+            ValueError: Naming the setting.
+        """
+        if missing := [name for name in self.extra_splits if name not in data.extra]:
+            known = ", ".join(data.extra) or "none"
+            raise ValueError(f"model.extra_splits must be of {known} here, got {missing[0]!r}.")
+
     def prepare_data_on_device(self, data: TensorDataModule) -> None:
         """Put both splits on the device; where a batch is a whole split, plan shared work."""
+        self.check_data(data)
+        self.check_splits(data)
         self.train_batch = self._prepare(data.train, share=data.steps_per_epoch == 1)
         self.test_batch = self._prepare(data.test, share=True)
         recorded = data.recorded_train
         self.recorded_train = self._prepare(recorded, share=True) if recorded else self.train_batch
-        if missing := [name for name in self.extra_splits if name not in data.extra]:
-            known = ", ".join(data.extra) or "none"
-            raise ValueError(f"extra_splits must be of {known} here, got {missing[0]!r}.")
         self.extra_batches = {
             name: self._prepare(data.extra[name], share=True) for name in self.extra_splits
         }

@@ -168,12 +168,15 @@ class RecursiveFeatureModule(GrokkingModule):
         """The net."""
         return cast(KernelMachine, self.net)
 
-    def prepare_data_on_device(self, data: TensorDataModule) -> None:
-        """As the parent; the training samples are the machine's centres."""
+    def check_data(self, data: TensorDataModule) -> None:
+        """As the parent; all samples at once."""
         if data.batch_size is not None:
             raise ValueError(
                 f"data.batch_size must be null for a kernel machine, got {data.batch_size}."
             )
+
+    def prepare_data_on_device(self, data: TensorDataModule) -> None:
+        """As the parent; the training samples are the machine's centres."""
         super().prepare_data_on_device(data)
         self.machine.bind(*self.training_samples())
 
