@@ -187,7 +187,7 @@ REPLICATIONS = [
     ),
     Replication(
         "omnigrok_modadd_sphere",
-        {"sphere": ("experiment=omnigrok_modadd_sphere_small", *FAST)},
+        {"sphere": ("experiment=omnigrok_modadd_sphere_small", "trainer.max_epochs=1500", *FAST)},
         SPHERE,
         seeds=(42, 0, 1),
         minutes=3,
