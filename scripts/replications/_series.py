@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokscope import Run
-from replications.claims import Claim, between, first_above
+from replications.claims import Claim, between, first_above, series
 
 Runs = dict[str, Run]
 RECORD_NOTHING = "callbacks.gop.progress={}"
@@ -17,10 +17,8 @@ RECORD_NOTHING = "callbacks.gop.progress={}"
 
 def curve(run: Run, column: str) -> tuple[NDArray, NDArray]:
     """Epochs and values; the mean over layers where there are several values a row."""
-    group, _, _ = column.rpartition("/")
-    metrics = run.metrics
-    values = np.asarray(metrics[column], dtype=float)
-    return metrics[f"{group}/epoch" if group else "epoch"], values.reshape(len(values), -1).mean(1)
+    epochs, values = series(run, column)
+    return epochs, np.asarray(values, dtype=float).reshape(len(values), -1).mean(1)
 
 
 def value_at(run: Run, column: str, epoch: float) -> float:

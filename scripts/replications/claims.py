@@ -88,23 +88,34 @@ def between(low: float, high: float) -> Callable[[float], bool]:
     return lambda ours: low <= ours <= high
 
 
+def series(run: Run, column: str, clock: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
+    """Epochs or steps, and a column of the metrics; that of ``group/name`` has its group's rows."""
+    group, slash, _ = column.rpartition("/")
+    return run.metrics[f"{group}{slash}{clock}"], run.metrics[column]
+
+
+def first(
+    run: Run, column: str, test: Callable[[np.ndarray], np.ndarray], clock: str = "epoch"
+) -> float | None:
+    """First recorded epoch or step whose value passes; None: never."""
+    times, values = series(run, column, clock)
+    passed = test(values)
+    return float(times[np.argmax(passed)]) if passed.any() else None
+
+
 def first_below(run: Run, column: str, value: float) -> float | None:
-    """First recorded epoch at which a column of the metrics is smaller; None: never."""
-    return _first(run, run.metrics[column] < value)
+    """First recorded epoch at which a column is smaller; None: never."""
+    return first(run, column, lambda values: values < value)
 
 
 def first_above(run: Run, column: str, value: float) -> float | None:
-    """First recorded epoch at which a column of the metrics is at least so large; None: never."""
-    return _first(run, run.metrics[column] >= value)
+    """First recorded epoch at which a column is at least so large; None: never."""
+    return first(run, column, lambda values: values >= value)
 
 
 def last(run: Run, column: str) -> float:
     """A column of the metrics at the end."""
     return float(run.metrics[column][-1])
-
-
-def _first(run: Run, where: np.ndarray) -> float | None:
-    return float(run.metrics["epoch"][np.argmax(where)]) if where.any() else None
 
 
 def _text(values: Sequence[float], asked: int) -> str:

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -15,7 +17,15 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import replicate  # noqa: E402
-from replications.claims import Claim, Replication, between, within  # noqa: E402
+from replications.claims import (  # noqa: E402
+    Claim,
+    Replication,
+    between,
+    first,
+    first_above,
+    first_below,
+    within,
+)
 
 KNOWN = replicate.known()
 TRAINED = [each for each in KNOWN.values() if isinstance(each, Replication)]
@@ -107,3 +117,11 @@ def test_a_run_may_use_an_earlier_one_of_its_seed(tmp_path):
 @pytest.mark.parametrize("replication", TRAINED, ids=lambda each: each.name)
 def test_names_of_runs_are_names_of_folders(replication):
     assert all(re.fullmatch(r"[\w .,%+-]+", name) for name in replication.runs)
+
+
+def test_a_column_of_a_group_has_the_rows_of_its_group():
+    metrics = {"epoch": np.arange(5), "loss": np.arange(5), "ipr/epoch": np.array([0, 4])}
+    run = SimpleNamespace(metrics=metrics | {"ipr/step": np.array([0, 8]), "ipr/a": np.arange(2)})
+    assert first_above(run, "ipr/a", 1.0) == 4.0
+    assert first(run, "ipr/a", lambda values: values >= 1, "step") == 8.0
+    assert first_below(run, "loss", -1.0) is None
