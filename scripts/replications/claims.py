@@ -89,7 +89,7 @@ def between(low: float, high: float) -> Callable[[float], bool]:
 
 
 def series(run: Run, column: str, clock: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
-    """Epochs or steps, and a column of the metrics; that of ``group/name`` has its group's rows."""
+    """Epochs or steps, and a column; that of ``group/name`` has the rows of its group."""
     group, slash, _ = column.rpartition("/")
     return run.metrics[f"{group}{slash}{clock}"], run.metrics[column]
 
