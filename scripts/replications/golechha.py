@@ -127,7 +127,7 @@ REPLICATIONS = [
                 "<= -0.8",
             ),
             Claim(
-                "dropout 0.3: epochs to generalise over epochs to memorise",
+                "dropout 0.3, which memorises later: epochs to generalise over epochs to memorise",
                 PAPER + SMALL,
                 "no delay",
                 partial(delay, run="dropout", train=LEARNED, test=RIGHT),
