@@ -51,7 +51,7 @@ def test_every_command_line_composes(command: str) -> None:
     overrides = [word for word in shlex.split(command) if "=" in word]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        compose("train", overrides=[re.sub(r"=(\w+),.*", r"=\1", word) for word in overrides])
+        compose("train", overrides=[re.sub(r"=([\w.-]+),.*", r"=\1", word) for word in overrides])
 
 
 def modules() -> list[str]:
