@@ -99,7 +99,9 @@ class EMNISTDataModule(TensorDataModule):
     def make_splits(self) -> tuple[Split, Split]:
         """Read the files, fetching missing ones first, and take the subsets."""
         paths = self._paths()
-        train, test = (read_labelled_images(*pair, N_CLASSES) for pair in (paths[:2], paths[2:]))
+        train, test = (
+            read_labelled_images(*pair, n_classes=N_CLASSES) for pair in (paths[:2], paths[2:])
+        )
         if self._mnist:
             parts = self._mnist.make_splits()
             images, labels = (

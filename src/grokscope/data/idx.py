@@ -65,7 +65,7 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> NDA
 
 
 def read_labelled_images(
-    image_path: Path, label_path: Path, n_classes: int = 10
+    image_path: Path, label_path: Path, *, n_classes: int = 10
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Images (n, 28, 28) and classes (n,) of MNIST and its kin, checked against each other.
 
