@@ -34,6 +34,7 @@ def put_back(script: str, *arguments: str) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(threads)
+            torch.set_flush_denormal(False)
             torch.use_deterministic_algorithms(False)
             enable_loggers()
 

@@ -153,6 +153,15 @@ def test_evaluation_prints_the_last_row(command, tiny, extra):
     )
 
 
+def test_every_command_takes_denormals_for_zero(command, tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "set_flush_denormal", lambda mode: asked.append(mode))
+    run = succeed(command, *tiny, EPOCHS).run
+    for script in ("eval", "measure"):
+        succeed(command, f"run={run}", script=script)
+    assert asked == [True, False] * 3  # the second by the tests' own runner
+
+
 @pytest.mark.parametrize("by_name", [True, False], ids=["last", "path"])
 def test_a_resumed_run_equals_an_uninterrupted_one(command, tiny, by_name):
     straight = succeed(command, *tiny, "trainer.max_epochs=25", "name=straight").run

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from grokscope.app.build import build_model
+from grokscope.app.build import build_model, prepare_processor
 from grokscope.app.checkpoints import (
     TornCheckpointError,
     check_architecture,
@@ -32,6 +32,8 @@ def evaluate(config: DictConfig) -> None:
     except TornCheckpointError as error:
         raise UserError(f"checkpoint must be a whole one, got {path}: {error.why}.") from error
     run_config = run_settings(folder)
+    with one_line_errors(run_config):
+        prepare_processor(run_config.get("threads"))
     data, model = build_model(run_config, weights_follow=True)
     check_architecture(path, content, model, key="checkpoint")
     if any(tensor.dtype == torch.float64 for tensor in content["state_dict"].values()):

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from grokscope.analysis.run import MEASURED, Run, printable
-from grokscope.app.build import build_model, quiet, set_threads
+from grokscope.app.build import build_model, prepare_processor, quiet
 from grokscope.app.checkpoint_rows import CheckpointRows, Meter
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
@@ -144,7 +144,7 @@ def _meter(config: DictConfig, settings: DictConfig, wanted: GOPCallback) -> Met
     deterministic = bool(OmegaConf.select(settings, "trainer.deterministic"))
     torch.use_deterministic_algorithms(deterministic and device.type == "cpu")
     with one_line_errors(settings):
-        set_threads(settings.get("threads"))
+        prepare_processor(settings.get("threads"))
     data, model = build_model(settings, weights_follow=True)
     with one_line_errors(settings, "data"), quiet():
         data.prepare_data()

@@ -18,7 +18,7 @@ from rich.console import Console
 from grokscope.analysis.figures import save_figures
 from grokscope.analysis.run import Run
 from grokscope.analysis.summary import summary_rows, summary_table
-from grokscope.app.build import Parts, build, quiet, set_threads
+from grokscope.app.build import Parts, build, prepare_processor, quiet
 from grokscope.app.checks import validate
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
@@ -41,7 +41,7 @@ def train(config: DictConfig) -> float | None:
     folder = Path(config.paths.run_dir)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         validate(config)
-    set_threads(config.threads)
+    prepare_processor(config.threads)
     keep_freed_memory()
     with quiet():
         parts = build(config)
