@@ -16,10 +16,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from grokscope.store.writer import LiveFile
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +53,7 @@ def train_here(notes: Notes, overrides: list[str]) -> int:
     from grokscope.app import training
 
     training.save_figures = lambda run: None  # two seconds after the run has ended
-    finish = _take_notes(notes)
+    taker = _NoteTaker(notes)
     path = ROOT / "src" / "train.py"
     sys.argv = [str(path), *overrides]
     code: Any = 0
@@ -58,66 +61,70 @@ def train_here(notes: Notes, overrides: list[str]) -> int:
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as end:
         code = end.code
-    finish()
+    taker.finish()
     return code if isinstance(code, int) else int(code is not None)
 
 
-def _take_notes(notes: Notes) -> Callable[[], None]:
-    from grokscope.store.writer import LiveFile
+class _NoteTaker:
+    """Stands between a training process and the store, and between it and the kernel."""
 
-    fd = os.open(notes.acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    counts = {"pwrite": 0, "replace": 0}
-    times: list[tuple[str, str, int, float]] = []
-    append, extend, pwrite, replace = LiveFile.append, LiveFile.extend, os.pwrite, os.replace
+    def __init__(self, notes: Notes) -> None:
+        from grokscope.store.writer import LiveFile
 
-    def note(live: LiveFile, table: str, epochs: Any, begun: float) -> None:
+        self.notes = notes
+        self.fd = os.open(notes.acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.counts = {"pwrite": 0, "replace": 0}
+        self.times: list[tuple[str, str, int, float]] = []
+        self._append, self._extend = LiveFile.append, LiveFile.extend
+        self._pwrite, self._replace = os.pwrite, os.replace
+        LiveFile.append = lambda *write: self.append(*write)  # type: ignore[method-assign]
+        LiveFile.extend = lambda *write: self.extend(*write)  # type: ignore[method-assign]
+        os.replace = self.replace  # type: ignore[assignment]
+        if notes.kill_call or not notes.times:
+            os.pwrite = self.pwrite  # type: ignore[assignment]
+
+    def append(self, live: LiveFile, table: str, row: Mapping[str, Any]) -> None:
+        begun = time.perf_counter()
+        self._append(live, table, row)
+        self._note(live, table, [row["epoch"]], begun)
+
+    def extend(self, live: LiveFile, table: str, rows: Mapping[str, Any]) -> None:
+        begun = time.perf_counter()
+        self._extend(live, table, rows)
+        self._note(live, table, rows["epoch"], begun)
+
+    def _note(self, live: LiveFile, table: str, epochs: Any, begun: float) -> None:
         seconds = time.perf_counter() - begun
         if live.path.suffix == ".live":  # a copy in the making
             return
         epochs = [int(epoch) for epoch in epochs]
         text = f"{live.path.name}\t{table}\t{' '.join(map(str, epochs))}\n"
-        os.write(fd, text.encode())
-        if notes.times:
-            times.append((live.path.name, table, len(epochs), seconds))
+        os.write(self.fd, text.encode())
+        if self.notes.times:
+            self.times.append((live.path.name, table, len(epochs), seconds))
 
-    def noted_append(live: LiveFile, table: str, row: Mapping[str, Any]) -> None:
-        begun = time.perf_counter()
-        append(live, table, row)
-        note(live, table, [row["epoch"]], begun)
-
-    def noted_extend(live: LiveFile, table: str, rows: Mapping[str, Any]) -> None:
-        begun = time.perf_counter()
-        extend(live, table, rows)
-        note(live, table, rows["epoch"], begun)
-
-    def now(call: str) -> bool:
-        counts[call] += 1
-        return call == notes.kill_call and counts[call] == notes.kill_at
-
-    def mortal_pwrite(file: int, data: bytes, offset: int) -> int:
-        if now("pwrite"):
-            pwrite(file, data[: int(notes.share * len(data))], offset)
+    def pwrite(self, file: int, data: bytes, offset: int) -> int:
+        if self._last("pwrite"):
+            self._pwrite(file, data[: int(self.notes.share * len(data))], offset)
             os.kill(os.getpid(), signal.SIGKILL)
-        return pwrite(file, data, offset)
+        return self._pwrite(file, data, offset)
 
-    def mortal_replace(source: Any, target: Any, **options: Any) -> None:
-        if now("replace"):
-            if notes.share >= 0.5:
-                replace(source, target, **options)
+    def replace(self, source: Any, target: Any, **options: Any) -> None:
+        if self._last("replace"):
+            if self.notes.share >= 0.5:
+                self._replace(source, target, **options)
             os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target, **options)
+        self._replace(source, target, **options)
 
-    LiveFile.append, LiveFile.extend = noted_append, noted_extend  # type: ignore[method-assign]
-    os.replace = mortal_replace  # type: ignore[assignment]
-    if notes.kill_call or not notes.times:
-        os.pwrite = mortal_pwrite
+    def _last(self, call: str) -> bool:
+        self.counts[call] += 1
+        return call == self.notes.kill_call and self.counts[call] == self.notes.kill_at
 
-    def finish() -> None:
-        os.write(fd, f"# {json.dumps(counts)}\n".encode())
-        if notes.times:
-            Path(notes.times).write_text(json.dumps(times), encoding="utf-8")
-
-    return finish
+    def finish(self) -> None:
+        """Say how many calls there were, and how long the writes took."""
+        os.write(self.fd, f"# {json.dumps(self.counts)}\n".encode())
+        if self.notes.times:
+            Path(self.notes.times).write_text(json.dumps(self.times), encoding="utf-8")
 
 
 class Process:
