@@ -111,6 +111,17 @@ def test_the_summary_says_what_happened(finished):
     assert rows["run folder"] == str(finished)
 
 
+def test_the_summary_says_what_each_measure_took(finished):
+    assert "of the measures" not in dict(summary_rows(Run.open(finished)))
+    taken = {"batch": 0.3, "weight": 0.1, "\x1b[31m": 0.1, "odd": "long", "endless": 1e400}
+    update_info(finished, seconds_by_measure=taken)
+    text = dict(summary_rows(Run.open(finished)))["of the measures"]
+    assert text.startswith("batch 60%   weight 20%")
+    assert "\x1b" not in text
+    assert "odd" not in text
+    assert "endless" not in text
+
+
 def test_the_summary_of_a_run_without_rows(tmp_path):
     update_info(tmp_path, status="failed")
     rows = dict(summary_rows(Run.open(tmp_path)))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import numpy as np
 import pytest
 import small
@@ -36,6 +39,14 @@ class Norms(ProgressMeasure):
 
     def restore(self, state):
         self.asked = state["asked"]
+
+
+class Slow(Norms):
+    """Takes its time."""
+
+    def measure(self, module):
+        time.sleep(0.02)
+        return super().measure(module)
 
 
 class Rude(Norms):
@@ -185,3 +196,14 @@ def test_a_schedule_that_never_comes_is_refused(tmp_path):
     callback = GOPCallback(progress={"norms": Norms("at 50")}, output_dir=tmp_path)
     with pytest.raises(ValueError, match=r"progress\.norms\.schedule must have an epoch before"):
         fit(small.module(), [callback], tmp_path)
+
+
+def test_the_time_of_each_measure_is_stored(tmp_path):
+    progress = {"slow": Slow("every 2"), "quick": Norms("every 2")}
+    callback = GOPCallback(("batch", "sample"), output_dir=tmp_path, progress=progress)
+    small.trainer(EPOCHS, [callback], tmp_path).fit(small.module(), small.data())
+    info = json.loads((tmp_path / "run.json").read_text())
+    taken = info["seconds_by_measure"]
+    assert {"metrics", "gradients", "batch", "sample", "slow", "quick", "rows"} == set(taken)
+    assert taken["slow"] >= EPOCHS / 2 * 0.02 > taken["quick"]
+    assert sum(taken.values()) == pytest.approx(info["measure_seconds"], abs=0.005)

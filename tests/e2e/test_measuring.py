@@ -81,6 +81,48 @@ def test_rows_equal_those_that_the_run_recorded(command, tiny, extra):
             np.testing.assert_array_equal(new[name][:4], values, err_msg=name)
 
 
+FAMILIES = "grokscope.callbacks.families"
+PROGRESS = [
+    f"+measures.progress.{name}={{_target_:{FAMILIES}.{target},schedule:{AT}{more}}}"
+    for name, target, more in (
+        ("numerics", "numerics.NumericsGuard", ""),
+        ("norm", "norm.NetNorm", ""),
+        ("ntk", "kernels.KernelProgress", ",probe:5"),
+    )
+]
+
+
+def test_progress_measures_equal_those_that_the_run_recorded(command, tiny):
+    choice = ["model=classification", "measures.kinds=[]", *PROGRESS]
+    succeed(command, *tiny, *FULL, *choice, script="train")
+    assert "numerics, norm, ntk at 5 checkpoints" in succeed(
+        command, "run=full", "measures=none"
+    ).out
+    run = Run.open("full")
+    again = run.measured()
+    for group in ("numerics", "norm", "ntk"):
+        old, new = (
+            {n: v for n, v in each.metrics.items() if n.startswith(f"{group}/")}
+            for each in (run, again)
+        )
+        assert old.keys() == new.keys()
+        assert len(old) > 2
+        for name, values in old.items():
+            np.testing.assert_array_equal(new[name][:4], values, err_msg=name)
+
+
+def test_a_measure_that_the_run_had_not_is_typed_and_one_of_the_optimizer_left_out(command, tiny):
+    slingshot = "+measures.progress.sling={_target_:" + FAMILIES + ".thilak.SlingshotMeasures,"
+    slingshot += "layers:['layers.0'],classifier:layers.1.weight,probe:5}"
+    succeed(command, *tiny, *FULL, slingshot, script="train")
+    assert "measures.progress" not in succeed(command, "run=full", "measures.kinds=[batch]").out
+    typed = "measures.progress={norm:{_target_:" + FAMILIES + ".norm.NetNorm}}"
+    succeed(command, "run=full", "measures.kinds=[]", typed, "name=norms")
+    found = Run.open("full").measured("norms").metrics
+    assert len(found["norm/norm"]) == 5
+    assert not [name for name in found if name.startswith("sling/")]
+
+
 def test_with_mini_batches_the_probe_kinds_are_those_of_the_run(command, tiny):
     succeed(command, *tiny, *FULL, "data.batch_size=5", script="train")
     succeed(command, "run=full")

@@ -13,6 +13,9 @@ from grokscope.analysis.grokking import GrokkingTimes
 from grokscope.analysis.run import Run, printable
 
 
+FOREVER = 1e12  # seconds; a foreign file may say anything
+
+
 def summary_table(run: Run) -> Table:
     """Grokking times, final losses and accuracies, GOP trace at those times, cost."""
     table = Table(title=Text(f"{run.name}: {run.status}"), show_header=False)
@@ -36,6 +39,8 @@ def summary_rows(run: Run) -> Iterator[tuple[str, str]]:
         yield label, "   ".join(f"{s} {_last(metrics.get(f'{s}_{kind}'))}" for s in splits)
     yield "GOP trace", _traces(run, times)
     yield "wall time", f"{_seconds(run, 'wall')} s, measures {_seconds(run, 'measure')} s of it"
+    if shares := _shares(run):
+        yield "of the measures", shares
     yield "size on disk", f"{_size(run) / 1e6:.1f} MB"
     yield "run folder", printable(str(run.path))
 
@@ -53,6 +58,19 @@ def _last(values: Any) -> str:
 def _seconds(run: Run, what: str) -> str:
     value = run.info.get(f"{what}_seconds", 0.0)
     return f"{value:.1f}" if isinstance(value, (int, float)) else "?"
+
+
+def _shares(run: Run) -> str:
+    """What each measure took of their time, the largest first."""
+    found = run.info.get("seconds_by_measure")
+    seconds = {n: s for n, s in found.items() if _is_time(s)} if isinstance(found, dict) else {}
+    total = sum(seconds.values())
+    ordered = sorted(seconds.items(), key=lambda each: -each[1])
+    return "   ".join(f"{printable(name)} {s / total:.0%}" for name, s in ordered if total)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < FOREVER
 
 
 def _traces(run: Run, times: GrokkingTimes) -> str:

@@ -1,11 +1,12 @@
-"""Rows of gradient outer products at the weights of checkpoints, without training."""
+"""Rows of measures at the weights of checkpoints, without training."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,10 +25,22 @@ from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.probing import Probing
 from grokscope.callbacks.recorder import Found, Pass, Recorder
 from grokscope.callbacks.schedule import at
+from grokscope.callbacks.stopwatch import Stopwatch
 from grokscope.data.base import TensorDataModule
 from grokscope.gradients.layout import gradient_layout, gradients_of
 from grokscope.models import GrokkingModule
 from grokscope.models.loop import Batch
+from grokscope.store.layout import Table
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Stands for the trainer where nothing is trained: measures ask it for the time."""
+
+    datamodule: TensorDataModule
+    current_epoch: int
+    global_step: int
+    world_size: int = 1
 
 
 class Meter:
@@ -55,11 +68,13 @@ class Meter:
         mixed: bool = False,
     ) -> None:
         self.module, self._data, self._mixed = module.train(), data, mixed
-        self.names, self.on_nonfinite = frozenset(settings.kinds), settings.on_nonfinite
+        self._progress, self.on_nonfinite = settings.progress, settings.on_nonfinite
+        self.names = frozenset(settings.kinds) | set(settings.progress.given)
+        self._clock = Stopwatch()
         self.layout = gradient_layout(module.named_parameters())
         self._parameters = [p for p in module.parameters() if p.requires_grad]
-        self.dtype = self._parameters[0].dtype
-        row_bytes = self.layout.size * self.dtype.itemsize
+        self.dtype = next(module.parameters()).dtype
+        row_bytes = max(1, self.layout.size) * self.dtype.itemsize
         self.n_rows = max(1, min(data.steps_per_epoch, settings.max_bytes // row_bytes))
         spectra = settings.top_k, settings.rank_threshold
         make: dict[str, Any] = {
@@ -80,14 +95,21 @@ class Meter:
         """Everything that is measured."""
         return [*self.from_gradients, *self._probing.kinds]
 
-    def measure(self, epoch: int) -> dict[str, Found]:
-        """Measure at the present weights, which are those after ``epoch`` passes."""
+    @property
+    def progress_tables(self) -> dict[str, Table]:
+        """What the rows of progress measures hold."""
+        return self._progress.tables(self.module)
+
+    def measure(self, row: Pass) -> tuple[Pass, dict[str, Found]]:
+        """Measure at the present weights, which are those after ``row.epoch`` passes."""
+        self.module.trainer = cast(Any, Clock(self._data, row.epoch, row.step))
         with self._precision():
-            gradients = self._gradients(epoch) if self.from_gradients else None
-            found = self._probing.measure(self.names)
+            gradients = self._gradients(row.epoch) if self.from_gradients else None
+            found = self._probing.measure(self.names, self._clock)
+            progress = self._progress.measure(self.module, self.names, self._clock)
         if gradients is not None:
             found |= {kind.name: kind.measure([gradients]) for kind in self.from_gradients}
-        return {name: Found([0], measurement) for name, measurement in found.items()}
+        return replace(row, progress=progress), {n: Found([0], m) for n, m in found.items()}
 
     def _precision(self) -> AbstractContextManager[Any]:
         if not self._mixed:
@@ -138,6 +160,7 @@ class CheckpointRows:
             n_rows=meter.n_rows,
             dtype=meter.dtype,
             extra=meter.module.extra_metrics,
+            progress=meter.progress_tables,
             start=0,
             stop=epochs[-1] + 1,
             resume=False,
@@ -156,7 +179,7 @@ class CheckpointRows:
         module.load_state_dict(content["state_dict"])
         _restore_random_state(path, content, module.device)
         row = Pass(epoch, int(content["global_step"]), self._losses.get(epoch, {}))
-        found = self._meter.measure(epoch)
+        row, found = self._meter.measure(row)
         self._recorder.write([row], found)
         self._report.check([row], self._meter.from_gradients, found)
 

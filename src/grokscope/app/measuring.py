@@ -1,4 +1,4 @@
-"""``python src/measure.py run=logs/...``: gradient outer products at a run's checkpoints."""
+"""``python src/measure.py run=logs/...``: measures at a run's checkpoints, without training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import track
@@ -22,7 +23,7 @@ from grokscope.app.checkpoint_rows import CheckpointRows, Meter
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.evaluation import find_run, run_settings
-from grokscope.callbacks import GOPCallback
+from grokscope.callbacks import GOPCallback, ProgressMeasure
 from grokscope.callbacks.schedule import parse_schedule
 from grokscope.store.checkpoint_files import scheduled
 from grokscope.store.info import environment, update_info
@@ -30,7 +31,7 @@ from grokscope.store.lock import abandoned
 from grokscope.validation import require_choice, require_int
 
 KINDS = ("batch", "weight", "sample", "input")
-AS_THE_RUN = ("top_k", "rank_threshold", "max_bytes", "probe", "centered")
+AS_THE_RUN = ("top_k", "rank_threshold", "max_bytes", "probe", "centered", "progress")
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
@@ -42,7 +43,7 @@ def measure(config: DictConfig) -> None:
     checkpoints = _chosen(config, folder)
     measures = _measures(config, settings)
     with one_line_errors(config, "measures"):
-        wanted = GOPCallback(**measures)
+        wanted = GOPCallback(**measures | {"progress": _progress(measures)})
     meter = _meter(config, settings, wanted)
     with _plain_errors(config), _put_in_place(place) as draft:
         rows = CheckpointRows(draft, meter, list(checkpoints), _losses(folder))
@@ -111,6 +112,12 @@ def _measures(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
     return {"kinds": kinds, "on_nonfinite": typed["on_nonfinite"], **known}
 
 
+def _progress(measures: Mapping[str, Any]) -> dict[str, ProgressMeasure]:
+    """The progress measures that need no optimizer."""
+    given = instantiate(measures.get("progress") or {}, _convert_="all")
+    return {name: each for name, each in given.items() if not each.needs_optimizer}
+
+
 def _kinds(kinds: Any, config: DictConfig, settings: DictConfig) -> Any:
     """Refuse what cannot be known at a checkpoint; a group's ``trajectory`` is left out."""
     if not isinstance(kinds, list):
@@ -122,8 +129,6 @@ def _kinds(kinds: Any, config: DictConfig, settings: DictConfig) -> Any:
             "gradients of successive steps, which checkpoints do not hold."
         )
     kinds = [kind for kind in kinds if kind != "trajectory"]
-    if not kinds:
-        raise UserError(f"measures.kinds must hold at least one of {', '.join(KINDS)}, got none.")
     precision = OmegaConf.select(settings, "trainer.precision")
     if precision == "16-mixed" and not {"batch", "weight"}.isdisjoint(kinds):
         raise UserError(
@@ -153,6 +158,9 @@ def _meter(config: DictConfig, settings: DictConfig, wanted: GOPCallback) -> Met
     model.prepare_data_on_device(data)
     with one_line_errors(config, "measures"):
         wanted.check_module(model)
+        if not wanted.kinds and not wanted.progress.given:
+            known = ", ".join(KINDS)
+            raise ValueError(f"kinds must hold at least one of {known}, got none.")
         return Meter(model, data, wanted, mixed=precision == "bf16-mixed")
 
 
@@ -238,7 +246,7 @@ def _describe(
 
 
 def _report(folder: Path, place: Path, wanted: GOPCallback, count: int) -> None:
-    kinds, where = ", ".join(wanted.kinds), printable(str(place))
-    print(f"Measured {kinds} at {count} checkpoints; the rows are in {where}.")
+    names, where = ", ".join((*wanted.kinds, *wanted.progress.given)), printable(str(place))
+    print(f"Measured {names} at {count} checkpoints; the rows are in {where}.")
     if Run(folder).status == "running":
         print("The run has not ended: replace=true takes in its later checkpoints.")

@@ -24,7 +24,7 @@ from grokscope.app.errors import (
     unknown_key,
 )
 
-OPEN = ("callbacks", "data", "hydra", "logger", "model", "net", "trainer")
+OPEN = ("callbacks", "data", "hydra", "logger", "measures.progress", "model", "net", "trainer")
 """Nodes to which + may add a key: their constructors refuse what they do not know."""
 
 
@@ -80,7 +80,7 @@ def check_added_keys(config_name: str, overrides: Sequence[str]) -> None:
         UserError: Naming the nearest keys there are.
     """
     added = [o.lstrip("+").partition("=")[0] for o in overrides if o.startswith("+")]
-    doubtful = [key for key in added if re.split(r"[./]", key.rpartition("@")[2])[0] not in OPEN]
+    doubtful = [key for key in added if not _is_open(key.rpartition("@")[2].replace("/", "."))]
     if not doubtful:
         return
     others = [o for o in overrides if o[0] not in "+~" and "," not in o]
@@ -88,6 +88,10 @@ def check_added_keys(config_name: str, overrides: Sequence[str]) -> None:
     for key in doubtful:
         if key not in known:
             raise UserError(unknown_key(key, sorted(known)))
+
+
+def _is_open(key: str) -> bool:
+    return any(key == node or key.startswith(f"{node}.") for node in OPEN)
 
 
 def _unknown_choice(text: str, argv: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from grokscope.callbacks.measurement import Recorded
 from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.probing import Probing
 from grokscope.callbacks.recorder import Pass, Recorder
+from grokscope.callbacks.stopwatch import Stopwatch
 from grokscope.callbacks.timetable import Timetable, check_epochs
 from grokscope.callbacks.waiting import WaitingRows
 from grokscope.gradients.layout import gradients_of
@@ -92,7 +93,7 @@ class GOPCallback(MeasureSettings):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the run's files; a resumed run drops the rows after its checkpoint."""
-        self._started, self._seconds = time.perf_counter(), 0.0
+        self._started, self._clock = time.perf_counter(), Stopwatch()
         self._losses = LossReader(pl_module)
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
         known = [*self._parameters, *pl_module.parameters()]
@@ -141,7 +142,8 @@ class GOPCallback(MeasureSettings):
                 logger.begin(trainer.current_epoch)
         announcer = Announcer(self.output_dir, loggers, detector, resume)
         report = NonfiniteReport(self.on_nonfinite)
-        self._rows = WaitingRows(recorder, loggers, self._kinds, detector, announcer, report)
+        watches = announcer, report, self._clock
+        self._rows = WaitingRows(recorder, loggers, self._kinds, detector, *watches)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -158,24 +160,24 @@ class GOPCallback(MeasureSettings):
             return
         if self._open is None and self.next_due(epoch) != epoch:
             return
-        begun = time.perf_counter()
         if self._open is None:
             due = self._timetable.due(epoch)
-            probed = self._probing.measure(due) if self._probing else {}
-            progress = self.progress.measure(trainer.lightning_module, due)
+            probed = self._probing.measure(due, self._clock) if self._probing else {}
+            progress = self.progress.measure(trainer.lightning_module, due, self._clock)
             self._open = Pass(epoch, trainer.global_step, {}, None, due, probed, progress)
             self._buffer.clear()
             if self._open.wants("metrics"):
-                self._losses.start()
+                with self._clock("metrics"):
+                    self._losses.start()
         if not FROM_GRADIENTS.isdisjoint(self._open.due or ()):
-            self._buffer.add(gradients_of(self._parameters))
-        self._seconds += time.perf_counter() - begun
+            with self._clock("gradients"):
+                self._buffer.add(gradients_of(self._parameters))
 
     def _take_part(self, epoch: int) -> None:
         """In a process that writes nothing: give its samples' share, once a pass."""
         if epoch != self._part_in and self._probing is not None:
             self._part_in = epoch
-            self._probing.measure(self._timetable.due(epoch))
+            self._probing.measure(self._timetable.due(epoch), self._clock)
 
     def on_train_batch_end(
         self,
@@ -192,28 +194,22 @@ class GOPCallback(MeasureSettings):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the row of the pass if it is still open; measure and write what waits."""
         self.observe_pass(trainer)
-        self._flush()
         if self._rows is not None:
+            self._rows.flush()
             self._growth.report()
 
     def observe_pass(self, trainer: Trainer) -> None:
         """Close the row of the pass that has ended; what is due next is decided here."""
         if self._open is None or self._rows is None:
             return
-        begun = time.perf_counter()
         row, self._open = self._open, None
-        losses = self._losses.finish(trainer) if row.wants("metrics") else {}
-        if losses:
-            self._timetable.observe(row.epoch, losses)
-        gradients = self._buffer.rows() if self._buffer.seen else None
+        with self._clock("metrics"):
+            losses = self._losses.finish(trainer) if row.wants("metrics") else {}
+            if losses:
+                self._timetable.observe(row.epoch, losses)
+        with self._clock("gradients"):
+            gradients = self._buffer.rows() if self._buffer.seen else None
         self._rows.add(replace(row, losses=losses, gradients=gradients))
-        self._seconds += time.perf_counter() - begun
-
-    def _flush(self) -> None:
-        if self._rows is not None:
-            begun = time.perf_counter()
-            self._rows.flush()
-            self._seconds += time.perf_counter() - begun
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the closing row (losses after the last pass) and compress the files."""
@@ -268,7 +264,8 @@ class GOPCallback(MeasureSettings):
         assert self.output_dir is not None
         assert self._rows is not None
         entries["wall_seconds"] = round(time.perf_counter() - self._started, 3)
-        entries["measure_seconds"] = round(self._seconds, 3)
+        entries["measure_seconds"] = round(self._clock.total, 3)
+        entries["seconds_by_measure"] = {n: round(s, 3) for n, s in self._clock.seconds.items()}
         entries["disk_bytes"] = folder_bytes(self.output_dir)
         self._detector, self._rows = self._rows.detector, None
         update_info(self.output_dir, status=status, **entries)

@@ -11,6 +11,7 @@ from lightning import LightningModule
 from grokscope.callbacks.measurement import Measurement
 from grokscope.callbacks.probe import Given, find_probe
 from grokscope.callbacks.probe_kinds import PROBE_KINDS, InputKind, ProbeKind, SampleKind
+from grokscope.callbacks.stopwatch import Stopwatch
 
 
 class Probing:
@@ -44,7 +45,11 @@ class Probing:
         probe: Any = find_probe(module, given) if chosen else None
         self.kinds = [make[name](module, probe, *settings) for name in chosen]
 
-    def measure(self, due: Collection[str]) -> dict[str, Measurement]:
+    def measure(self, due: Collection[str], clock: Stopwatch) -> dict[str, Measurement]:
         """What is due, at the present weights; processes but the first only take part."""
-        found = {kind.name: kind.measure(self._module) for kind in self.kinds if kind.name in due}
+        found = {}
+        for kind in self.kinds:
+            if kind.name in due:
+                with clock(kind.name):
+                    found[kind.name] = kind.measure(self._module)
         return {name: measurement for name, measurement in found.items() if measurement}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 
 from grokscope.callbacks.rows import CLOCK
 from grokscope.callbacks.schedule import Schedule, parse_schedule
+from grokscope.callbacks.stopwatch import Stopwatch
 from grokscope.store.layout import INDEX, LIVE, Column, Table
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
@@ -29,7 +30,15 @@ class ProgressMeasure:
 
     Args:
         schedule: When; see :func:`~grokscope.callbacks.schedule.parse_schedule`.
+
+    Attributes:
+        reads_step: Whether it reads the step under way, ``.grad`` and all, and so leaves
+            everything as it is by itself.
+        needs_optimizer: Whether it asks the optimizer, which a checkpoint measured later lacks.
     """
+
+    reads_step = False
+    needs_optimizer = False
 
     def __init__(self, schedule: Any = "log 20") -> None:
         self.schedule: Schedule = parse_schedule("schedule", schedule)
@@ -88,13 +97,16 @@ class ProgressMeasures:
             for name, measure in self.given.items()
         }
 
-    def measure(self, module: LightningModule, due: Collection[str]) -> dict[str, dict[str, Any]]:
+    def measure(
+        self, module: LightningModule, due: Collection[str], clock: Stopwatch
+    ) -> dict[str, dict[str, Any]]:
         """Name -> column -> numbers, of those that are due."""
-        wanted = {name: measure for name, measure in self.given.items() if name in due}
-        if not wanted:
-            return {}
-        with undisturbed(module):
-            return {name: _kept(measure.measure(module)) for name, measure in wanted.items()}
+        found = {}
+        for name, measure in self.given.items():
+            if name in due:
+                with clock(name), nullcontext() if measure.reads_step else undisturbed(module):
+                    found[name] = _kept(measure.measure(module))
+        return found
 
     def state(self) -> dict[str, Any]:
         """Of each, for a checkpoint."""

@@ -12,6 +12,7 @@ from grokscope.callbacks.kinds import Kind
 from grokscope.callbacks.measurement import stack
 from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.recorder import Found, Pass, Recorder, log_rows
+from grokscope.callbacks.stopwatch import Stopwatch
 
 QUEUE_BYTES, QUEUE_ROWS = 2**24, 512
 
@@ -30,6 +31,7 @@ class WaitingRows:
         detector: Looks for memorisation and generalisation.
         announcer: Tells what it finds.
         report: Told of gradients that are not finite.
+        clock: Times each kind, and the rest as ``rows``.
     """
 
     def __init__(
@@ -40,9 +42,11 @@ class WaitingRows:
         detector: Detector,
         announcer: Announcer,
         report: NonfiniteReport,
+        clock: Stopwatch,
     ) -> None:
         self._recorder, self._loggers, self._kinds = recorder, loggers, kinds
         self.detector, self._announcer, self._report = detector, announcer, report
+        self._clock = clock
         self._rows: list[Pass] = []
 
     def add(self, row: Pass) -> None:
@@ -63,12 +67,13 @@ class WaitingRows:
             return
         rows, self._rows = self._rows, []
         found = self._measure(rows)
-        self._recorder.write(rows, found)
-        log_rows(self._loggers, rows, found)
-        for each in rows:
-            self.detector = self.detector.after_row(each.epoch, each.losses)
-        self._announcer.tell(self.detector.events())
-        self._report.check(rows, self._kinds, found)
+        with self._clock("rows"):
+            self._recorder.write(rows, found)
+            log_rows(self._loggers, rows, found)
+            for each in rows:
+                self.detector = self.detector.after_row(each.epoch, each.losses)
+            self._announcer.tell(self.detector.events())
+            self._report.check(rows, self._kinds, found)
 
     def settle(self) -> None:
         """Let nothing wait, neither here nor in a logger: a checkpoint is about to be saved."""
@@ -101,7 +106,9 @@ class WaitingRows:
                 if row.gradients is not None and row.wants(kind.name)
             }
             if wanted:
-                found[kind.name] = Found(list(wanted), kind.measure(list(wanted.values())))
+                with self._clock(kind.name):
+                    measurement = kind.measure(list(wanted.values()))
+                found[kind.name] = Found(list(wanted), measurement)
         return found | _probed(rows)
 
 

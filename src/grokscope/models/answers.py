@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from grokscope.models.losses import Accuracy, CrossEntropy, Loss
+from grokscope.models.losses import Accuracy, CrossEntropy, SoftmaxLoss
 from grokscope.validation import require_choice
 
 WHICH = ("all", "answer")
@@ -20,7 +20,7 @@ def _asked(which: str, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
     return (outputs[:, :-1], targets[:, :-1]) if which == "answer" else (outputs, targets)
 
 
-class AnswerCrossEntropy(Loss):
+class AnswerCrossEntropy(SoftmaxLoss):
     """Mean cross-entropy of the target tokens of a sample, in nats.
 
     Outputs (n, k, c) logits, targets (n, k) int64. The mean over samples is the mean over all
@@ -48,6 +48,9 @@ class AnswerCrossEntropy(Loss):
     def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
         outputs, targets = _asked(self.which, outputs, targets)
         return self._each.mean(outputs.flatten(0, 1), targets.flatten())
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return self._each.logits(*_asked(self.which, outputs, targets))
 
 
 class AnswerAccuracy(Accuracy):

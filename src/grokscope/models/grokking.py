@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -44,6 +45,25 @@ def differs_in_training(net: nn.Module) -> bool:
         or isinstance(part, _BatchNorm)
         for part in net.modules()
     )
+
+
+@dataclass(frozen=True)
+class Step:
+    """An optimizer step between backward and update; gradients are the parameters' own.
+
+    Attributes:
+        loss: Mean over its samples, without penalties.
+        outputs: (n, ...) of the net.
+        targets: As the loss takes them.
+    """
+
+    loss: Tensor
+    outputs: Tensor
+    targets: Tensor
+
+    def detached(self) -> Step:
+        """The same without a graph."""
+        return Step(self.loss.detach(), self.outputs.detach(), self.targets)
 
 
 class GrokkingModule(PassLoopModule):
@@ -102,7 +122,7 @@ class GrokkingModule(PassLoopModule):
         scores = [f"{name}_{score}" for name in self.extra_splits for score in ("loss", "acc")]
         self.extra_metrics = (*self.extra_metrics, *scores)
         self.latest_metrics: dict[str, float] = {}
-        self._live: tuple[Tensor, Tensor] | None = None
+        self.live_step: Step | None = None
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the scheduler if there is one."""
@@ -168,15 +188,14 @@ class GrokkingModule(PassLoopModule):
         if not hooked:
             optimizer = optimizer.optimizer
         optimizer.zero_grad()
-        outputs = self._forward(batch)
-        loss = self.loss.mean(outputs, batch.loss_targets)
-        objective = self._objective(loss, batch)
+        attempt = self._attempt(batch)
+        objective = self._objective(attempt.loss, batch)
         if hooked:
             self.manual_backward(objective)
         else:
             objective.backward()
         if hooked or observe is not None:
-            self._live = loss.detach(), outputs.detach()
+            self.live_step = attempt.detached()
         if observe is not None:
             observe()
         if not hooked:
@@ -185,8 +204,8 @@ class GrokkingModule(PassLoopModule):
         if self.after_step is not None:
             with torch.no_grad():
                 self.after_step(self.net)
-        if self._live is not None:
-            self._live = None
+        if self.live_step is not None:
+            self.live_step = None
         if self._make_scheduler is not None:
             cast(LRScheduler, self.lr_schedulers()).step()
 
@@ -200,7 +219,19 @@ class GrokkingModule(PassLoopModule):
 
     def objective(self, batch: Batch) -> Tensor:
         """What a step on these samples minimises, at the present weights and modes."""
-        return self._objective(self.loss.mean(self._forward(batch), batch.loss_targets), batch)
+        return self._objective(self._attempt(batch).loss, batch)
+
+    def gradient_step(self) -> Step:
+        """A step on all training samples up to its update; the gradients stay in ``.grad``."""
+        self.zero_grad()
+        attempt = self._attempt(self.train_batch)
+        self._objective(attempt.loss, self.train_batch).backward()
+        return attempt.detached()
+
+    def _attempt(self, batch: Batch) -> Step:
+        outputs = self._forward(batch)
+        targets = batch.loss_targets
+        return Step(self.loss.mean(outputs, targets), outputs, targets)
 
     def _forward(self, batch: Batch) -> Tensor:
         if batch.plan is not None:
@@ -221,9 +252,9 @@ class GrokkingModule(PassLoopModule):
         """
         whole = self.steps_per_epoch == 1 and self.trainer.world_size == 1
         whole &= not differs_in_training(self.net)
-        live = self._live if whole else None
+        live = self.live_step if whole else None
         recorded = self.recorded_train
-        train = self._scores(self.train_batch, *live) if live else self.evaluate(recorded)
+        train = self._scores(self.train_batch, live) if live else self.evaluate(recorded)
         test = self.evaluate(self.test_batch)
         names = ["train_loss", "train_acc", "test_loss", "test_acc"]
         scores = [*train, *test]
@@ -240,10 +271,8 @@ class GrokkingModule(PassLoopModule):
     def evaluate(self, batch: Batch) -> tuple[float, float]:
         """Mean loss and accuracy in evaluation mode; the modules' modes are restored."""
         with evaluating(self.net):
-            outputs = self._forward(batch)
-            loss = self.loss.mean(outputs, batch.loss_targets)
-        return self._scores(batch, loss, outputs)
+            return self._scores(batch, self._attempt(batch))
 
-    def _scores(self, batch: Batch, loss: Tensor, outputs: Tensor) -> tuple[float, float]:
-        right = self.accuracy(outputs, batch.split.targets)
-        return float(loss), int(right.sum()) / len(right)  # 9 of 10 is 0.9, not float32's
+    def _scores(self, batch: Batch, step: Step) -> tuple[float, float]:
+        right = self.accuracy(step.outputs, batch.split.targets)
+        return float(step.loss), int(right.sum()) / len(right)  # 9 of 10 is 0.9, not float32's

@@ -29,7 +29,18 @@ class Loss:
         return self(outputs, targets).mean()
 
 
-class CrossEntropy(Loss):
+class SoftmaxLoss(Loss):
+    """One that takes a softmax over the last dimension of its outputs."""
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Those that count, (..., c), in the float type of the softmax, and their classes (...).
+
+        Classes below zero are not asked for.
+        """
+        return outputs, targets
+
+
+class CrossEntropy(SoftmaxLoss):
     """Cross-entropy of class targets (n,), in nats.
 
     Args:
@@ -42,8 +53,10 @@ class CrossEntropy(Loss):
         self.precision = require_choice("precision", precision, ("float64", "outputs"))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
-        outputs = outputs.double() if self.precision == "float64" else outputs
-        return F.cross_entropy(outputs, targets, reduction="none")
+        return F.cross_entropy(*self.logits(outputs, targets), reduction="none")
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return outputs.double() if self.precision == "float64" else outputs, targets
 
     def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
         if self.precision == "float64":

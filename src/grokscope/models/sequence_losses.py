@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from grokscope.models.losses import Accuracy, Loss
+from grokscope.models.losses import Accuracy, SoftmaxLoss
 
 IGNORED = -100
 
 
-class TargetCrossEntropy(Loss):
+class TargetCrossEntropy(SoftmaxLoss):
     """Cross-entropy of the target tokens of a sample, their mean, in nats.
 
     Outputs (n, t, c) are logits of the next token; targets (n, t) int64 are that token, or
@@ -20,12 +20,15 @@ class TargetCrossEntropy(Loss):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:  # noqa: D102
         flat = F.cross_entropy(
-            outputs.flatten(0, 1).float() if outputs.itemsize < 4 else outputs.flatten(0, 1),
+            self.logits(outputs, targets)[0].flatten(0, 1),
             targets.flatten(),
             ignore_index=IGNORED,
             reduction="none",
         )
         return flat.view(targets.shape).sum(1) / (targets != IGNORED).sum(1)
+
+    def logits(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return outputs.float() if outputs.itemsize < 4 else outputs, targets
 
 
 class TargetsAccuracy(Accuracy):

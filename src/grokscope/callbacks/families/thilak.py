@@ -67,6 +67,8 @@ class SlingshotMeasures(ProgressMeasure):
         Thilak et al. 2022, arXiv:2206.04817.
     """
 
+    needs_optimizer = True
+
     def __init__(
         self,
         schedule: Any = "log 20",
