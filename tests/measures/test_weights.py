@@ -1,4 +1,4 @@
-"""Invariances of small ReLU nets: other weights, the same function, to rounding in float64."""
+"""Norms and movement; invariances of small ReLU nets: the same function, to rounding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from grokscope.measures.weights import normalize_scale, remove_bias
+from grokscope.measures.weights import (
+    normalize_scale,
+    remove_bias,
+    weight_movement,
+    weight_norms,
+)
 
 P = 13
 
@@ -76,3 +81,29 @@ def test_given_weights_stay_as_they_are(generator):
 def test_wrong_arguments_are_refused(call, match):
     with pytest.raises(ValueError, match="^" + match):
         call()
+
+
+def test_norms_of_tensors_and_of_all_together(generator):
+    first, bias, last = weights(generator)
+    found = weight_norms({"first": first, "bias": bias, "last": last})
+    flat = torch.cat([t.flatten() for t in (first, bias, last)])
+    expected = torch.stack([first.norm(), bias.norm(), last.norm(), flat.norm()])
+    torch.testing.assert_close(found, expected)
+
+
+def test_movement_of_a_rotation_and_a_scaling():
+    start = {"a": torch.tensor([3.0, 4.0]), "b": torch.tensor([0.0, 2.0]), "zero": torch.zeros(2)}
+    now = {"a": torch.tensor([-4.0, 3.0]), "b": torch.tensor([0.0, 5.0]), "zero": torch.ones(2)}
+    found = weight_movement(now, start)
+    assert found.norm[:2].tolist() == [5, 5]
+    assert found.distance[:2].tolist() == pytest.approx([50**0.5, 3])
+    assert found.cosine[:2].tolist() == pytest.approx([0, 1])
+    assert found.cosine[2].isnan()
+    assert float(found.distance[-1]) == pytest.approx((50 + 9 + 2) ** 0.5)
+    assert float(found.cosine[-1]) == pytest.approx(10 / (52 * 29) ** 0.5)
+
+
+@pytest.mark.refusal
+def test_weights_of_another_net_are_refused():
+    with pytest.raises(ValueError, match="must be those of the start"):
+        weight_movement({"a": torch.zeros(2)}, {"a": torch.zeros(3)})

@@ -1,6 +1,9 @@
-"""Symmetries of the weights of small ReLU nets: other weights, the same function."""
+"""Norms of weights, how far they have moved, and symmetries that leave the function alone."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +11,48 @@ from torch import Tensor
 from grokscope.validation import require_choice, require_float
 
 NORMS = {"max": torch.inf, "l1": 1, "l2": 2}
+
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Where weights are, and where they came from; the last entry is all of them together.
+
+    Attributes:
+        norm: Euclidean norm of each tensor, (t + 1,).
+        distance: From the initial one, (t + 1,).
+        cosine: With the initial one, (t + 1,); NaN where either is zero.
+    """
+
+    norm: Tensor
+    distance: Tensor
+    cosine: Tensor
+
+
+def weight_norms(weights: Weights) -> Tensor:
+    """Euclidean (Frobenius) norm of each tensor and of all together, (t + 1,), float64."""
+    each = torch.stack([weight.detach().double().norm() for weight in weights.values()])
+    return torch.cat([each, each.norm()[None]])
+
+
+def weight_movement(weights: Weights, initial: Weights) -> Movement:
+    """Norms, distances and cosines from the initial weights, tensor by tensor, in float64.
+
+    Raises:
+        ValueError: If names or shapes differ.
+    """
+    shapes = [{name: tuple(w.shape) for name, w in each.items()} for each in (weights, initial)]
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise ValueError(f"weights must be those of the start, {shapes[1]}, got {shapes[0]}.")
+    moved = {n: w.detach().double() - initial[n].double() for n, w in weights.items()}
+    dots = torch.stack(
+        [(w.detach().double() * initial[n].double()).sum() for n, w in weights.items()]
+    )
+    norms = weight_norms(weights)
+    products = torch.cat([dots, dots.sum()[None]])
+    return Movement(norms, weight_norms(moved), products / (norms * weight_norms(initial)))
 
 
 def remove_bias(weight: Tensor, bias: Tensor, *, ones: float = 2.0) -> Tensor:
