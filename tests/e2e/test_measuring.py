@@ -95,9 +95,13 @@ PROGRESS = [
 def test_progress_measures_equal_those_that_the_run_recorded(command, tiny):
     choice = ["model=classification", "measures.kinds=[]", *PROGRESS]
     succeed(command, *tiny, *FULL, *choice, script="train")
-    assert "numerics, norm, ntk at 5 checkpoints" in succeed(
-        command, "run=full", "measures=none"
-    ).out
+    floor = succeed(
+        command, "run=full", "measures.kinds=[batch]", "measures.noise_floor=true", "name=noise"
+    )
+    assert "batch, numerics, norm, ntk, noise_floor at 5 checkpoints" in floor.out
+    assert (
+        "numerics, norm, ntk at 5 checkpoints" in succeed(command, "run=full", "measures=none").out
+    )
     run = Run.open("full")
     again = run.measured()
     for group in ("numerics", "norm", "ntk"):

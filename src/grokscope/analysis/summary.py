@@ -12,7 +12,6 @@ from rich.text import Text
 from grokscope.analysis.grokking import GrokkingTimes
 from grokscope.analysis.run import Run, printable
 
-
 FOREVER = 1e12  # seconds; a foreign file may say anything
 
 

@@ -19,11 +19,12 @@ from rich.progress import track
 
 from grokscope.analysis.run import MEASURED, Run, printable
 from grokscope.app.build import build_model, prepare_processor, quiet
-from grokscope.app.checkpoint_rows import CheckpointRows, Meter
+from grokscope.app.checkpoint_rows import CheckpointRows
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.evaluation import find_run, run_settings
 from grokscope.callbacks import GOPCallback, ProgressMeasure
+from grokscope.callbacks.meter import Meter
 from grokscope.callbacks.schedule import parse_schedule
 from grokscope.store.checkpoint_files import scheduled
 from grokscope.store.info import environment, update_info
@@ -31,7 +32,10 @@ from grokscope.store.lock import abandoned
 from grokscope.validation import require_choice, require_int
 
 KINDS = ("batch", "weight", "sample", "input")
-AS_THE_RUN = ("top_k", "rank_threshold", "max_bytes", "probe", "centered", "progress")
+AS_THE_RUN = (
+    *("top_k", "rank_threshold", "max_bytes"),
+    *("probe", "centered", "progress", "noise_floor"),
+)
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
@@ -46,7 +50,8 @@ def measure(config: DictConfig) -> None:
         wanted = GOPCallback(**measures | {"progress": _progress(measures)})
     meter = _meter(config, settings, wanted)
     with _plain_errors(config), _put_in_place(place) as draft:
-        rows = CheckpointRows(draft, meter, list(checkpoints), _losses(folder))
+        epochs, losses = list(checkpoints), _losses(folder)
+        rows = CheckpointRows(draft, meter, wanted.progress, epochs, losses)
         skipped = _measure_all(rows, checkpoints)
         if len(skipped) == len(checkpoints):
             raise UserError(f"run must have a whole checkpoint, got {folder}: all are torn.")

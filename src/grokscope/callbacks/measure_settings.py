@@ -19,6 +19,7 @@ from grokscope.callbacks.kinds import (
 )
 from grokscope.callbacks.losses import LossReader
 from grokscope.callbacks.measurement import Expected
+from grokscope.callbacks.noise_floor import NOISE, require_float64_data, with_noise_floor
 from grokscope.callbacks.probe import Given, require_probe, require_source
 from grokscope.callbacks.probe_kinds import OVERLAP_K, PROBE_KINDS
 from grokscope.callbacks.progress_measures import ProgressMeasure, ProgressMeasures
@@ -52,6 +53,7 @@ class MeasureSettings(Callback):
         patience: int = 0,
         progress: Mapping[str, ProgressMeasure] | None = None,
         dense: bool = False,
+        noise_floor: bool = False,
     ) -> None:
         """Check them.
 
@@ -84,6 +86,8 @@ class MeasureSettings(Callback):
                 (:class:`~grokscope.callbacks.ProgressMeasure`).
             dense: Finished files also hold the dense matrices of the epochs of ``factor``, M²
                 numbers each (docs/files.md). :meth:`forecast` says how much that is.
+            noise_floor: Everything is measured once more in float64; the difference is stored
+                beside it (:mod:`grokscope.callbacks.noise_floor`).
 
         Raises:
             ValueError: For an argument out of range, or a schedule without an epoch in the run.
@@ -91,7 +95,10 @@ class MeasureSettings(Callback):
         if isinstance(kinds, str) or not isinstance(kinds, Sequence):
             raise ValueError(f"kinds must be a list of any of {', '.join(KINDS)}, got {kinds!r}.")
         self.kinds = tuple(require_choice("kinds", kind, KINDS) for kind in kinds)
-        self.progress = ProgressMeasures(progress, KINDS)
+        self.noise_floor = require_bool("noise_floor", noise_floor)
+        self.progress = ProgressMeasures(progress, (*KINDS, NOISE))
+        if noise_floor:
+            self.progress.given = with_noise_floor(self.progress.given, self)
         self.schedules = parse_schedules(schedule, self.kinds) | self.progress.schedules
         self.top_k = require_int("top_k", top_k)
         self.rank_threshold = require_float("rank_threshold", rank_threshold, minimum=0, below=1)
@@ -124,6 +131,8 @@ class MeasureSettings(Callback):
         self._layout = gradient_layout(named) if trainable else GradientLayout(())
         if not PROBE_KINDS.isdisjoint(self.kinds):
             require_source(module, self.probe)
+        if self.noise_floor:
+            require_float64_data(module)
         if "trajectory" in self.kinds:
             size = self._layout.size
             require_window_bytes(self.trajectory_window, size, self.max_bytes)
