@@ -1,4 +1,13 @@
-"""How periodic weights are: Fourier measures of nets that learn modular arithmetic."""
+"""Fourier measures of nets that learn modular arithmetic: how periodic weights are, and more.
+
+Those of Nanda et al. 2023 are in files of their own and are named here too:
+:mod:`~grokscope.measures.fourier_basis` of a matrix, :mod:`~grokscope.measures.fourier_grid` of
+functions of both inputs; :mod:`~grokscope.measures.fourier_waves`,
+:mod:`~grokscope.measures.fourier_losses`, :mod:`~grokscope.measures.fourier_cosines` and, all
+together, :mod:`~grokscope.measures.nanda_logits` of any net's logits;
+:mod:`~grokscope.measures.nanda_transformer` inside the transformer, and
+:mod:`~grokscope.measures.nanda` everything of it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +16,84 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from grokscope.measures.fourier_basis import (
+    fourier_basis,
+    fourier_components,
+    fourier_norms,
+    frequency_norms,
+    gini,
+    gini_variants,
+    key_fraction,
+)
+from grokscope.measures.fourier_cosines import (
+    centred,
+    cosine_coefficients,
+    cosine_fraction,
+    cosine_similarity,
+)
+from grokscope.measures.fourier_grid import (
+    explained_variance,
+    fourier_norm_map,
+    fourier_transform_2d,
+    key_frequencies,
+    neuron_frequencies,
+)
+from grokscope.measures.fourier_losses import (
+    ablated_loss,
+    ablated_scores,
+    addition_scores,
+    excluded_loss,
+    restricted_loss,
+)
+from grokscope.measures.fourier_waves import (
+    dominant_frequencies,
+    excluded_logits,
+    restricted_logits,
+    sum_waves,
+)
+from grokscope.measures.nanda import nanda_measures
+from grokscope.measures.nanda_logits import logit_measures
+from grokscope.measures.nanda_transformer import (
+    activations,
+    attention_fourier,
+    neuron_logit_map,
+)
 from grokscope.validation import require_float
+
+__all__ = [
+    "ablated_loss",
+    "ablated_scores",
+    "activations",
+    "addition_scores",
+    "attention_fourier",
+    "centred",
+    "cosine_coefficients",
+    "cosine_fraction",
+    "cosine_similarity",
+    "dominant_frequencies",
+    "excluded_logits",
+    "excluded_loss",
+    "explained_variance",
+    "fourier_basis",
+    "fourier_components",
+    "fourier_norm_map",
+    "fourier_norms",
+    "fourier_transform_2d",
+    "frequency_norms",
+    "gini",
+    "gini_variants",
+    "inverse_participation_ratio",
+    "key_fraction",
+    "key_frequencies",
+    "logit_measures",
+    "nanda_measures",
+    "neuron_frequencies",
+    "neuron_logit_map",
+    "neuron_periodicity",
+    "restricted_logits",
+    "restricted_loss",
+    "sum_waves",
+]
 
 
 def inverse_participation_ratio(
