@@ -16,7 +16,7 @@ STDLIB = sys.stdlib_module_names
 
 ALLOWED = {
     "gradients": {"torch"},
-    "measures": {"torch", "numpy", "scipy", "grokscope.gradients"},
+    "measures": {"torch", "numpy", "scipy", "numba", "grokscope.gradients"},
     "store": {"h5py", "numpy"},
     "nets": {"torch"},
     "data": {"torch", "lightning", "numpy", "pooch", "requests"},
@@ -30,7 +30,7 @@ ALLOWED = {
         "grokscope.measures",
         "grokscope.store",
     },
-    "analysis": {"numpy", "rich", "yaml", "matplotlib", "grokscope.store"},
+    "analysis": {"numpy", "scipy", "rich", "yaml", "matplotlib", "grokscope.store"},
 }
 EVERYWHERE = {"grokscope.arithmetic", "grokscope.validation"}
 

@@ -8,6 +8,7 @@ import re
 import shlex
 from pathlib import Path
 
+import entry
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -44,6 +45,17 @@ def test_the_gradients_example_runs_as_printed(capsys) -> None:
     (script,) = code(ROOT / "docs" / "gradients.md")
     exec(compile(script, "docs", "exec"), {})
     assert "torch.Size([200, 200]) torch.Size([30, 30])" in capsys.readouterr().out
+
+
+def test_the_delays_example_runs_as_printed(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):
+        settings = ("data.modulus=7", "net.widths=[14,16,7]", "trainer.max_epochs=5")
+        entry.train(tmp_path / "logs/multiruns/nanda", *settings, "measures=none", f"seed={seed}")
+    capsys.readouterr()
+    (script,) = code(ROOT / "docs" / "measures.md")
+    exec(compile(script, "docs", "exec"), {})
+    assert capsys.readouterr().out.startswith("{} 0 of 2 ")
 
 
 @pytest.mark.parametrize("command", commands())

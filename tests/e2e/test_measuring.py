@@ -120,11 +120,46 @@ def test_a_measure_that_the_run_had_not_is_typed_and_one_of_the_optimizer_left_o
     slingshot += "layers:['layers.0'],classifier:layers.1.weight,probe:5}"
     succeed(command, *tiny, *FULL, slingshot, script="train")
     assert "measures.progress" not in succeed(command, "run=full", "measures.kinds=[batch]").out
-    typed = "measures.progress={norm:{_target_:" + FAMILIES + ".norm.NetNorm}}"
+    typed = "+measures.progress.norm={_target_:" + FAMILIES + ".norm.NetNorm}"
     succeed(command, "run=full", "measures.kinds=[]", typed, "name=norms")
     found = Run.open("full").measured("norms").metrics
     assert len(found["norm/norm"]) == 5
     assert not [name for name in found if name.startswith("sling/")]
+
+
+ADDITION = ["model=classification", "measures.kinds=[]"]
+
+
+def test_circuits_are_measured_later_at_the_frequencies_of_the_end(command, tiny):
+    succeed(command, *tiny, *FULL, *ADDITION, "measures=circuits", script="train")
+    end = Run.open("full").metrics["circuits/key_frequencies"][-1]
+    keys = [k for k, is_key in enumerate(end, 1) if is_key]
+    typed = f"measures.progress.circuits.key_frequencies={keys}".replace(" ", "")
+    succeed(command, "run=full", "measures=circuits", "measures.kinds=[]", typed)
+    found = Run.open("full").measured().metrics
+    assert (found["circuits/key_frequencies"] == end).all()
+    assert np.isfinite(found["circuits/restricted_loss_all"]).all()
+    old = Run.open("full").metrics
+    _, at, there = np.intersect1d(
+        found["circuits/epoch"], old["circuits/epoch"], return_indices=True
+    )
+    assert len(at) >= 2
+    losses = old["circuits/loss_test"][there]
+    np.testing.assert_allclose(found["circuits/loss_test"][at], losses, rtol=1e-12)
+
+
+@pytest.mark.refusal
+def test_circuits_of_another_operation_are_refused_before_anything_runs(command, tiny):
+    choice = [*tiny, *FULL, *ADDITION, "data.operation=multiply"]
+    result = command("train", *choice, "measures=circuits")
+    assert result.code == 1
+    assert result.err.count("\n") == 1
+    assert (
+        "measures.progress.circuits: circuit measures need the targets (a + b) mod 7. Leave"
+        in (result.err)
+    )
+    succeed(command, *choice, script="train")
+    assert command("measure", "run=full", "measures=circuits").err.count("\n") == 1
 
 
 def test_with_mini_batches_the_probe_kinds_are_those_of_the_run(command, tiny):

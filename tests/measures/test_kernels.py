@@ -11,11 +11,11 @@ from torch import nn
 
 from grokscope.gradients import empirical_ntk
 from grokscope.measures.kernels import (
+    explained_dimension,
     kernel_change,
     kernel_distance,
     kernel_velocity,
     label_alignment,
-    ntk_eigenvector,
     participation_ratio,
     spectrum_participation_ratio,
 )
@@ -118,8 +118,45 @@ def test_published_values_of_distance_and_participation_ratio(shared):
         values = case["values"]
         distance = kernel_distance(X @ X.T, Y @ Y.T)
         assert distance == pytest.approx(values["kernel_distance_uncentred_linear_gram"], abs=1e-9)
-        assert participation_ratio(X) == pytest.approx(values["participation_ratio_X"], abs=1e-9)
-        assert participation_ratio(Y) == pytest.approx(values["participation_ratio_Y"], abs=1e-9)
+        for name, features in (("X", X), ("Y", Y)):
+            found = participation_ratio(features)
+            assert found == pytest.approx(values[f"participation_ratio_{name}"], abs=1e-9)
+            found = participation_ratio(features, variant="without_last")
+            expected = values[f"participation_ratio_peer_dropslast_{name}"]
+            assert found == pytest.approx(expected, abs=1e-9)
+            found = explained_dimension(features, 0.9, variant="replica_mft")
+            assert found == values[f"dim_explained_90_peer_{name}"]
+
+
+@pytest.mark.parametrize("shape", [(20, 6), (6, 20), (5, 5)])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.999, 1.0])
+def test_explained_dimension_counts_components_until_the_share_is_reached(shape, share):
+    X = np.random.default_rng(4).standard_normal(shape) * np.arange(1, shape[1] + 1) + 4
+    variances = np.linalg.svd(X - X.mean(0), compute_uv=False) ** 2
+    explained, count = 0.0, 0
+    while explained < share * variances.sum() * (1 - 1e-10):
+        explained += variances[count]
+        count += 1
+    assert explained_dimension(X, share) == count
+
+
+def test_explained_dimension_by_hand():
+    # variances in proportion 16 : 4 : 1, orthogonal and centred
+    X = np.array([[4, 2, 1], [-4, -2, 1], [4, -2, -1], [-4, 2, -1]], dtype=float)
+    assert [explained_dimension(X, s) for s in (0.7, 16 / 21, 0.8, 0.95, 0.96)] == [1, 1, 2, 2, 3]
+    assert explained_dimension(np.ones((4, 3))) == 0
+
+
+def test_explained_dimension_of_the_peer_centres_samples_and_counts_one_fewer():
+    X = np.random.default_rng(5).standard_normal((30, 8))
+    X -= X.mean(0)
+    X -= X.mean(1, keepdims=True)  # centred both ways: only the count differs
+    for share in (0.5, 0.9):
+        found = explained_dimension(X, share, variant="replica_mft")
+        assert found == explained_dimension(X, share) - 1
+        shifted = X + np.random.default_rng(6).standard_normal((30, 1)) * 10
+        assert explained_dimension(shifted, share, variant="replica_mft") == found
+    assert explained_dimension(shifted) == 1
 
 
 def drawn_nets(recipe):
@@ -172,18 +209,6 @@ def test_published_values_of_kernels_of_nets(shared):
             assert spectrum_participation_ratio(full[i]) == pytest.approx(expected, **close)
 
 
-def test_eigenvector_labels_are_eigenvectors(generator):
-    net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)).double()
-    x = torch.randn(12, 3, generator=generator, dtype=torch.float64)
-    K = empirical_ntk(net, x)
-    eigenvalues = torch.linalg.eigvalsh(K).flip(0)
-    for index in (1, 5):
-        y = ntk_eigenvector(net, x, index)
-        torch.testing.assert_close(K @ y, eigenvalues[index - 1] * y)
-        assert float(y.square().mean()) == pytest.approx(1.0)
-        assert y[y.abs().argmax()] > 0
-
-
 @pytest.mark.refusal
 @pytest.mark.parametrize(
     ("call", "reason"),
@@ -194,14 +219,11 @@ def test_eigenvector_labels_are_eigenvectors(generator):
         (lambda: kernel_distance(psd(3), psd(4)), "kernels must have one shape"),
         (lambda: kernel_velocity(psd(3), psd(3), 0.0), "elapsed must be a number > 0"),
         (lambda: participation_ratio(np.zeros(3)), "features must be a matrix"),
-        (
-            lambda: ntk_eigenvector(nn.Linear(2, 2), torch.ones(3, 2), 1),
-            "net must have one output",
-        ),
-        (
-            lambda: ntk_eigenvector(nn.Linear(2, 1), torch.ones(3, 2), 4),
-            "index must be an integer",
-        ),
+        (lambda: participation_ratio(np.eye(3), variant="first"), "variant must be one of all"),
+        (lambda: explained_dimension(np.eye(3), 0.0), "share must be a number > 0 and <= 1"),
+        (lambda: explained_dimension(np.eye(3), 1.1), "share must be a number > 0 and <= 1"),
+        (lambda: explained_dimension(np.eye(3), variant="all"), "variant must be one of reached"),
+        (lambda: explained_dimension([1.0, 2.0]), "features must be a matrix"),
     ],
 )
 def test_what_cannot_be_is_refused(call, reason):

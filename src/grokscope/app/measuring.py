@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -34,7 +34,7 @@ from grokscope.validation import require_choice, require_int
 KINDS = ("batch", "weight", "sample", "input")
 AS_THE_RUN = (
     *("top_k", "rank_threshold", "max_bytes"),
-    *("probe", "centered", "progress", "noise_floor"),
+    *("probe", "centered", "noise_floor"),
 )
 DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torch.float16}
 
@@ -108,13 +108,20 @@ def _epochs(config: DictConfig, there: list[int]) -> list[int]:
 
 def _measures(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
     """What is measured and how: as typed, else as in the run."""
-    typed: dict[str, Any] = dict(_plain(config.measures))
+    typed = _typed(config, settings)
     own = settings.get("measures")
     theirs: dict[str, Any] = dict(_plain(own)) if isinstance(own, DictConfig) else {}
     kinds = _kinds(typed["kinds"], config, settings)
     values = {key: theirs.get(key) if typed[key] is None else typed[key] for key in AS_THE_RUN}
+    values["progress"] = typed["progress"] or theirs.get("progress")
     known = {key: value for key, value in values.items() if value is not None}
     return {"kinds": kinds, "on_nonfinite": typed["on_nonfinite"], **known}
+
+
+def _typed(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
+    """What was chosen here; it may refer to the run's settings, such as ``${data.modulus}``."""
+    raw = [OmegaConf.to_container(node, resolve=False) for node in (settings, config.measures)]
+    return dict(_plain(OmegaConf.create({**cast(Any, raw[0]), "measures": raw[1]}).measures))
 
 
 def _progress(measures: Mapping[str, Any]) -> dict[str, ProgressMeasure]:
@@ -163,6 +170,7 @@ def _meter(config: DictConfig, settings: DictConfig, wanted: GOPCallback) -> Met
     model.prepare_data_on_device(data)
     with one_line_errors(config, "measures"):
         wanted.check_module(model)
+        wanted.progress.check_data(data)
         if not wanted.kinds and not wanted.progress.given:
             known = ", ".join(KINDS)
             raise ValueError(f"kinds must hold at least one of {known}, got none.")

@@ -23,7 +23,7 @@ from grokscope.app.checks import validate
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
 from grokscope.app.storage import note_prediction, one_line_when_full, predict
-from grokscope.callbacks import StopOnInterrupt
+from grokscope.callbacks import GOPCallback, StopOnInterrupt
 from grokscope.models.memory import keep_freed_memory
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.lock import FolderLock
@@ -75,6 +75,9 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
         parts.data.setup("fit")
     with one_line_errors(config):
         parts.model.check_splits(parts.data)
+        for callback in parts.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GOPCallback):
+                callback.progress.check_data(parts.data)
     note_prediction(config, predict(config, parts), folder)
 
 

@@ -42,6 +42,10 @@ class WithNoise(ProgressMeasure):
         own = dict(self._measure.columns(module))
         return own | {f"{name}_noise": shape for name, shape in own.items()}
 
+    def check_data(self, data: Any) -> None:
+        """As the measure does."""
+        self._measure.check_data(data)
+
     def attributes(self, module: LightningModule) -> Mapping[str, Any]:
         """The measure's."""
         return self._measure.attributes(module)

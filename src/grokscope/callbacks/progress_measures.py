@@ -55,6 +55,13 @@ class ProgressMeasure:
         """Name -> numbers of the shape that :meth:`columns` says, at the present weights."""
         raise NotImplementedError
 
+    def check_data(self, data: Any) -> None:
+        """Refuse a task that it cannot measure, once its splits are there.
+
+        Raises:
+            ValueError: With what it needs.
+        """
+
     def state(self) -> dict[str, Any]:
         """What it remembers of earlier rows, as tensors and plain values for a checkpoint."""
         return {}
@@ -85,6 +92,19 @@ class ProgressMeasures:
     def schedules(self) -> dict[str, Schedule]:
         """Name -> when."""
         return {name: measure.schedule for name, measure in self.given.items()}
+
+    def check_data(self, data: Any) -> None:
+        """Refuse a task that one of them cannot measure.
+
+        Raises:
+            ValueError: Naming the measure.
+        """
+        for name, measure in self.given.items():
+            try:
+                measure.check_data(data)
+            except ValueError as error:
+                key = f"measures.progress.{name}"
+                raise ValueError(f"{key}: {error} Leave it out by '~{key}'.") from error
 
     def tables(self, module: LightningModule) -> dict[str, Table]:
         """Name -> what its rows hold."""

@@ -1,26 +1,29 @@
-r"""How a kernel moves while a net trains, and how it fits the labels.
+r"""How a kernel moves while a net trains, how it fits the labels, and how many dimensions it has.
 
 Kernels are (n, n), or (n c, n c) with the c outputs of a sample next to each other, as
 :func:`grokscope.gradients.empirical_ntk` gives them. Everything is computed in float64; arrays and
-tensors are both taken.
+tensors are both taken. Centred kernel alignment (:mod:`grokscope.measures.cka`) and what follows
+from a net's tangent kernel (:mod:`grokscope.measures.ntk`) can be had from here too.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
-
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from grokscope.gradients import empirical_ntk
-from grokscope.validation import require_choice, require_float, require_int
+from grokscope.measures.cka import cka as cka
+from grokscope.measures.cka import debiased_cka as debiased_cka
+from grokscope.measures.cka import linear_cka as linear_cka
+from grokscope.measures.cka import rbf_cka as rbf_cka
+from grokscope.measures.cka_matrix import cka_matrix as cka_matrix
+from grokscope.measures.linearised import linearised_outputs as linearised_outputs
+from grokscope.measures.matrices import Array, columns, matrix, ratio, square
+from grokscope.measures.ntk import ntk_eigenvector as ntk_eigenvector
+from grokscope.measures.ntk import ntk_spectrum as ntk_spectrum
+from grokscope.measures.ntk import ntk_svd as ntk_svd
+from grokscope.validation import require_choice, require_float
 
 CENTERINGS = ("none", "both", "one_sided")
-Array = Any
-"""A matrix or vector as numpy, torch or nested lists give it."""
 
 
 def label_alignment(kernel: Array, targets: Array, *, centering: str = "none") -> float:
@@ -37,8 +40,8 @@ def label_alignment(kernel: Array, targets: Array, *, centering: str = "none") -
       the adapted code of Kumar et al. computes.
 
     A kernel (n c, n c) gives the mean over outputs j of the alignment of its n x n block with
-    column j
-    of Y (chung-neuroai-lab/feature-learning-geometry), a kernel (n, n) one number for all outputs.
+    column j of Y (chung-neuroai-lab/feature-learning-geometry); a kernel (n, n), such as the one
+    traced over outputs, gives one number for all outputs.
 
     Args:
         kernel: (n, n) or (n c, n c), symmetric.
@@ -56,7 +59,7 @@ def label_alignment(kernel: Array, targets: Array, *, centering: str = "none") -
         Cortes et al. 2012 (centred).
     """
     require_choice("centering", centering, CENTERINGS)
-    K, Y = _square("kernel", kernel), _columns(targets)
+    K, Y = square("kernel", kernel), columns(targets)
     n, c = Y.shape
     if len(K) == n:
         return _alignment(K, Y, centering)
@@ -76,7 +79,7 @@ def _alignment(K: Tensor, Y: Tensor, centering: str) -> float:
         K = K - K.mean(0)
     if centering == "both":
         K = K - K.mean(1, keepdim=True)
-    return _ratio((Y * (K @ Y)).sum(), K.norm() * (Y.t() @ Y).norm())
+    return ratio((Y * (K @ Y)).sum(), K.norm() * (Y.t() @ Y).norm())
 
 
 def kernel_distance(first: Array, second: Array) -> float:
@@ -93,7 +96,7 @@ def kernel_distance(first: Array, second: Array) -> float:
         Fort et al. 2020, arXiv:2010.15110.
     """
     K, L = _pair(first, second)
-    return 1.0 - _ratio((K * L).sum(), K.norm() * L.norm())
+    return 1.0 - ratio((K * L).sum(), K.norm() * L.norm())
 
 
 def kernel_change(kernel: Array, initial: Array) -> float:
@@ -103,7 +106,7 @@ def kernel_change(kernel: Array, initial: Array) -> float:
         ValueError: If they have different shapes.
     """
     K, K0 = _pair(kernel, initial)
-    return _ratio((K - K0).norm(), K0.norm())
+    return ratio((K - K0).norm(), K0.norm())
 
 
 def kernel_velocity(
@@ -127,87 +130,79 @@ def kernel_velocity(
     return (kernel_change(after, before) if moved is None else moved) / elapsed
 
 
-def participation_ratio(features: Array) -> float:
+def participation_ratio(features: Array, *, variant: str = "all") -> float:
     r"""How many directions carry the variance, :math:`(\sum_i \lambda_i)^2 / \sum_i \lambda_i^2`.
 
     Args:
         features: (n, d), n samples; eigenvalues are those of their covariance matrix, all of them.
+        variant: ``all``, or ``without_last``: the smallest of the min(n, d) eigenvalues is left
+            out, as in schung039/neural_manifolds_replicaMFT. That is right only for n <= d, where
+            centring makes it zero; for n > d it loses a true one.
 
     Returns:
         Between 1 and min(n - 1, d); NaN without variance. From the smaller of the covariance and
-        the Gram matrix: min(n, d)^2 max(n, d) multiply-adds, no decomposition.
+        the Gram matrix: min(n, d)^2 max(n, d) multiply-adds, no decomposition for ``all``.
 
     Raises:
-        ValueError: If ``features`` is not a matrix.
+        ValueError: If ``features`` is not a matrix, or for an unknown variant.
     """
-    X = _matrix("features", features)
-    X = X - X.mean(0)
-    return spectrum_participation_ratio(X @ X.t() if len(X) < X.shape[1] else X.t() @ X)
+    require_choice("variant", variant, ("all", "without_last"))
+    scatter = _scatter(features)
+    if variant == "all":
+        return spectrum_participation_ratio(scatter)
+    kept = torch.linalg.eigvalsh(scatter)[1:]
+    return ratio(kept.sum().square(), kept.square().sum())
 
 
 def spectrum_participation_ratio(kernel: Array) -> float:
     """The same of the eigenvalues of a symmetric matrix itself, not centred: tr(K)^2 / ||K||^2."""
-    K = _square("kernel", kernel)
-    return _ratio(K.trace().square(), K.square().sum())
+    K = square("kernel", kernel)
+    return ratio(K.trace().square(), K.square().sum())
 
 
-def ntk_eigenvector(net: nn.Module, inputs: Tensor, index: int) -> Tensor:
-    """An eigenvector of a net's neural tangent kernel, as labels whose mean square is one.
+def explained_dimension(features: Array, share: float = 0.9, *, variant: str = "reached") -> int:
+    r"""How many principal components explain a share of the variance.
+
+    .. math:: \min \{k : \sum_{i \le k} \lambda_i \ge s \sum_i \lambda_i\}
 
     Args:
-        net: With one output a sample.
-        inputs: (n, ...).
-        index: 1 is that of the largest eigenvalue.
+        features: (n, d), n samples, centred here.
+        share: s.
+        variant: ``reached``, the formula; or ``replica_mft``, what ``compute_dim_expvar`` of
+            schung039/neural_manifolds_replicaMFT computes: the number of components whose
+            cumulative share is at most s, one fewer unless s is met exactly. Its PCA is given the
+            transpose, so each sample's mean over features is subtracted, not each feature's.
 
     Returns:
-        (n, 1), float64; the entry of largest absolute value is positive.
+        0 without variance.
 
     Raises:
-        ValueError: For an index above n, or more than one output.
+        ValueError: If ``features`` is not a matrix, ``share`` is not in (0, 1], or for an unknown
+            variant.
     """
-    n = len(inputs)
-    require_int("index", index, maximum=n)
-    with torch.no_grad():
-        outputs = net(inputs[:1]).numel()
-    if outputs != 1:
-        raise ValueError(f"net must have one output for eigenvector labels, got {outputs}.")
-    vector = torch.linalg.eigh(empirical_ntk(net, inputs))[1][:, n - index]
-    vector = vector * torch.sign(vector[vector.abs().argmax()])
-    return vector[:, None] * math.sqrt(n)
+    require_choice("variant", variant, ("reached", "replica_mft"))
+    require_float("share", share, above=0.0, maximum=1.0)
+    X = matrix("features", features)
+    scatter = _scatter(X if variant == "reached" else X.t())
+    variances = torch.linalg.eigvalsh(scatter).flip(0).clamp_min(0)
+    if not float(variances.sum()):
+        return 0
+    shares = variances.cumsum(0) / variances.sum()
+    if variant == "replica_mft":
+        return int((shares <= share).sum())
+    # a share of 1 is reached when rounding is all that is left
+    return int((shares < share * (1 - 1e-12)).sum()) + 1
 
 
-def _columns(targets: Array) -> Tensor:
-    """(n, c) numbers; classes as one-hot rows."""
-    Y = torch.as_tensor(targets).detach()
-    if Y.ndim == 1 and not Y.is_floating_point():
-        Y = F.one_hot(Y.long())
-    Y = Y.to(torch.float64)
-    if Y.ndim not in (1, 2) or len(Y) == 0:
-        raise ValueError(f"targets must be (n,) or (n, c), got shape {tuple(Y.shape)}.")
-    return Y.reshape(len(Y), -1)
+def _scatter(features: Array) -> Tensor:
+    """Centred X X' or X'X, the smaller one: the same eigenvalues but for zeros."""
+    X = matrix("features", features)
+    X = X - X.mean(0)
+    return X @ X.t() if len(X) < X.shape[1] else X.t() @ X
 
 
 def _pair(first: Array, second: Array) -> tuple[Tensor, Tensor]:
-    K, L = _square("first kernel", first), _square("second kernel", second)
+    K, L = square("first kernel", first), square("second kernel", second)
     if K.shape != L.shape:
         raise ValueError(f"kernels must have one shape, got {tuple(K.shape)}, {tuple(L.shape)}.")
     return K, L
-
-
-def _square(name: str, value: Array) -> Tensor:
-    found = _matrix(name, value)
-    if found.shape[0] != found.shape[1]:
-        raise ValueError(f"{name} must be square, got shape {tuple(found.shape)}.")
-    return found
-
-
-def _matrix(name: str, value: Array) -> Tensor:
-    value = value if not isinstance(value, Sequence) else list(value)
-    found = torch.as_tensor(value).detach().to(torch.float64)
-    if found.ndim != 2 or found.numel() == 0:
-        raise ValueError(f"{name} must be a matrix, got shape {tuple(found.shape)}.")
-    return found
-
-
-def _ratio(above: Tensor, below: Tensor) -> float:
-    return float(above / below) if float(below) else float("nan")

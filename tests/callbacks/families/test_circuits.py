@@ -144,6 +144,10 @@ def splits(train, test):
     return SimpleNamespace(train_batch=batches[0], test_batch=batches[1])
 
 
+def ordered(module, p):
+    return all_pairs(module.train_batch.split, module.test_batch.split, p)
+
+
 def made(p=3, targets=None):
     pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p)).flip(0)
     sums = pairs.sum(1) % p if targets is None else targets
@@ -151,7 +155,7 @@ def made(p=3, targets=None):
 
 
 def test_pairs_are_put_in_order_and_know_their_split():
-    inputs, mask = all_pairs(splits(*made()), 3)
+    inputs, mask = ordered(splits(*made()), 3)
     assert inputs.tolist() == [[a, b] for a in range(3) for b in range(3)]
     assert mask.tolist() == [False] * 5 + [True] * 4
 
@@ -168,18 +172,18 @@ def test_arguments_out_of_range_are_refused():
 def test_tasks_of_another_kind_are_refused():
     train, test = made()
     with pytest.raises(ValueError, match=r"need every ordered pair of 3 .* got 8 inputs of which"):
-        all_pairs(splits((train[0][1:], train[1][1:]), test), 3)
+        ordered(splits((train[0][1:], train[1][1:]), test), 3)
     with pytest.raises(
         ValueError, match=r"need every ordered pair of 3 .* got 9 inputs of which 5"
     ):
-        all_pairs(splits((test[0][:4], test[1][:4]), test), 3)
+        ordered(splits((test[0][:4], test[1][:4]), test), 3)
     with pytest.raises(ValueError, match=r"need the targets \(a \+ b\) mod 3"):
-        all_pairs(splits(*made(targets=torch.zeros(9, dtype=torch.int64))), 3)
+        ordered(splits(*made(targets=torch.zeros(9, dtype=torch.int64))), 3)
     wide = torch.ones(5, 5), torch.ones(5)
     with pytest.raises(
         ValueError, match=r"need inputs of tokens .* got \(10, 5\) of torch.float32"
     ):
-        all_pairs(splits(wide, wide), 3)
+        ordered(splits(wide, wide), 3)
 
 
 @pytest.mark.refusal

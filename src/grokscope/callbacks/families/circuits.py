@@ -115,6 +115,10 @@ class CircuitProgress(ProgressMeasure):
         given = key_frequencies
         self.key_frequencies = None if given is None else require_frequencies(given, modulus)
 
+    def check_data(self, data: Any) -> None:
+        """Refuse any task but the addition of all ordered pairs."""
+        all_pairs(data.train, data.test, self.modulus)
+
     def columns(self, module: LightningModule) -> Mapping[str, tuple[int, ...]]:
         """As the class says."""
         net, p = cast(Any, module).net, self.modulus
@@ -144,7 +148,9 @@ class CircuitProgress(ProgressMeasure):
     def measure(self, module: LightningModule) -> Mapping[str, Any]:
         """At the present weights."""
         net = cast(Any, module).net
-        inputs, train_mask = all_pairs(module, self.modulus)
+        own = cast(Any, module)
+        splits = own.train_batch.split, own.test_batch.split
+        inputs, train_mask = all_pairs(*splits, self.modulus)
         with torch.no_grad():
             if is_addition_transformer(net, self.modulus):
                 return self._of_transformer(net, train_mask)
@@ -207,15 +213,14 @@ def authors_weights(net: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def all_pairs(module: LightningModule, modulus: int) -> tuple[Tensor, Tensor]:
+def all_pairs(train: Any, test: Any, modulus: int) -> tuple[Tensor, Tensor]:
     """Inputs of all pairs (a, b), in rows a p + b, and which of them train: (p^2,) bool.
 
     Raises:
         ValueError: If the splits are not, together, every ordered pair once, or the test targets
             are not (a + b) mod p.
     """
-    own, p = cast(Any, module), modulus
-    train, test = own.train_batch.split, own.test_batch.split
+    p = modulus
     inputs = torch.cat([train.inputs, test.inputs])
     rows = _rows(inputs, p)
     order = rows.argsort()
