@@ -89,6 +89,15 @@ def test_a_committee_may_be_replaced_by_its_change_or_its_line(net: str, tmp_pat
     assert np.isfinite(run.metrics["test_loss"]).all()
 
 
+@pytest.mark.parametrize("name", ["levi_small", "wang_small", "quickstart", "power_small"])
+def test_every_measure_at_once(name: str, request, tmp_path: Path) -> None:
+    settings = [f"experiment={name}", *overrides(name, request), "trainer.max_epochs=2"]
+    run = train(tmp_path, *settings, "measures=all", "measures.probe=10")
+    for column in ("numerics/nlm_cosine", "weights/norm", "hessian/residual", "layers/cka"):
+        assert np.isfinite(run.metrics[column]).all(), column
+    assert set(run.info["seconds_by_measure"]) >= {"numerics", "hessian", "sample", "input"}
+
+
 REPRESENTATIVES = {  # of the families; tests/e2e/test_resume.py has more of some
     *("power_small", "liu_effective", "wang_small", "doshi_batchnorm", "levi_two_layer_small"),
     *("mallinar_small", "kumar_small", "humayun_small", "minegishi_ticket", "golechha_small"),

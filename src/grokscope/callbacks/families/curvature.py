@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from lightning import LightningModule
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from grokscope.callbacks.progress_measures import ProgressMeasure
 from grokscope.measures.hessian import top_hessian_eigenvalue
@@ -46,6 +47,8 @@ class HessianProgress(ProgressMeasure):
 
     def columns(self, module: LightningModule) -> Mapping[str, tuple[int, ...]]:
         """As the class says."""
+        if not any(p.requires_grad for p in module.parameters()):
+            raise ValueError("HessianProgress must have a net with trained parameters, got none.")
         return dict.fromkeys(("top_eigenvalue", "residual", "products"), ())
 
     def attributes(self, module: LightningModule) -> Mapping[str, Any]:
@@ -57,7 +60,8 @@ class HessianProgress(ProgressMeasure):
         own = cast(Any, module)
         inputs, targets = own.training_samples()
         rows = torch.linspace(0, len(inputs) - 1, min(self.probe, len(inputs))).round().long()
-        loss = own.loss(own.net(inputs[rows]), targets[rows]).mean()
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+            loss = own.loss(own.net(inputs[rows]), targets[rows]).mean()
         weights = [p for p in own.parameters() if p.requires_grad]
         found = top_hessian_eigenvalue(
             loss,
