@@ -48,14 +48,20 @@ def ratio(runs: Runs, run: str, above: str, below: str) -> float:
     return float(complexity[rows[above]] / complexity[rows[below]])
 
 
-def peak_step(runs: Runs) -> float:
+def peak_epoch(runs: Runs) -> float:
     epochs, _ = curve(runs["MNIST"], LC)
-    return float(STEPS * epochs[turns(runs, "MNIST")[0]])
+    return float(epochs[turns(runs, "MNIST")[0]])
+
+
+def second_fall(runs: Runs) -> float:
+    """Last step at which the complexity is 3/4 of its peak: the peak itself is flat and noisy."""
+    epochs, complexity = curve(runs["MNIST"], LC)
+    return float(STEPS * epochs[np.flatnonzero(complexity >= 0.75 * complexity.max())[-1]])
 
 
 def train_over_test(runs: Runs) -> float:
     """Complexity around training points over that around test points, at the peak."""
-    run, epoch = runs["MNIST"], peak_step(runs) / STEPS
+    run, epoch = runs["MNIST"], peak_epoch(runs)
     return value_at(run, LC, epoch) / value_at(run, "local_complexity/test", epoch)
 
 
@@ -65,11 +71,17 @@ def robust(runs: Runs, run: str) -> np.ndarray:
 
 
 def robust_from(runs: Runs, run: str, gain: float = 0.05) -> float | None:
-    """Step at which it is this much above its least value, after that."""
-    accuracy = robust(runs, run)
+    """Step at which it is this much above its least value since the net memorised.
+
+    Before, it rises with the clean accuracy and falls again.
+    """
+    epochs, accuracy = runs[run].metrics["adversarial/epoch"], robust(runs, run)
+    memorised = runs[run].grokking().memorised
+    if memorised is None:
+        return None
+    epochs, accuracy = epochs[epochs >= memorised], accuracy[epochs >= memorised]
     low = int(np.argmin(accuracy))
     above = accuracy[low:] >= accuracy[low] + gain
-    epochs = runs[run].metrics["adversarial/epoch"]
     return float(STEPS * epochs[low + np.argmax(above)]) if above.any() else None
 
 
@@ -129,10 +141,10 @@ REPLICATIONS = [
                 ">= 1.2",
             ),
             Claim(
-                "step of the peak, where the second fall begins",
+                "step at which the second fall begins: last of 3/4 of the peak",
                 f"{PAPER}, Fig. 2{SCALE}",
                 "about 1e4",
-                peak_step,
+                second_fall,
                 between(3_000, 30_000),
                 "within a factor of 3",
             ),
@@ -145,7 +157,8 @@ REPLICATIONS = [
                 "> 1",
             ),
             Claim(
-                "step at which the adversarial accuracy (0.1) is 0.05 above its least",
+                "step at which the adversarial accuracy (0.1) is 0.05 above its least, since the "
+                "net memorised",
                 f"{PAPER}, Fig. 2{SCALE}",
                 "begins to rise at about 1e4",
                 partial(robust_from, run="MNIST"),
@@ -175,6 +188,7 @@ REPLICATIONS = [
                 partial(gain, run="scale 8"),
                 lambda value: value >= 0.05,
                 ">= 0.05",
+                "at 30,000 steps test accuracy is only at about 0.6; robustness comes after it",
             ),
         ),
         minutes=16,
