@@ -171,7 +171,7 @@ def draw_phases(table: PhaseTable, figure: Figure, title: str = "") -> None:
     axis.set_title(title)
     shown = [name for name in order if (table.phases == name).any()]
     handles = [Patch(facecolor=COLOURS[name], edgecolor="#555555", label=name) for name in shown]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3)
 
 
 def save_phases(table: PhaseTable, path: str | Path, title: str = "") -> Path:
