@@ -53,9 +53,16 @@ def test_the_delays_example_runs_as_printed(tmp_path, monkeypatch, capsys) -> No
         settings = ("data.modulus=7", "net.widths=[14,16,7]", "trainer.max_epochs=5")
         entry.train(tmp_path / "logs/multiruns/nanda", *settings, "measures=none", f"seed={seed}")
     capsys.readouterr()
-    (script,) = code(ROOT / "docs" / "measures.md")
+    script = next(text for text in code(ROOT / "docs" / "measures.md") if "delays" in text)
     exec(compile(script, "docs", "exec"), {})
     assert capsys.readouterr().out.startswith("{} 0 of 2 ")
+
+
+def test_the_capacity_example_runs_as_printed(capsys) -> None:
+    script = next(text for text in code(ROOT / "docs" / "measures.md") if "capacity" in text)
+    exec(compile(script, "docs", "exec"), {})
+    wide, narrow = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
+    assert wide > narrow > 0
 
 
 @pytest.mark.parametrize("command", commands())

@@ -83,7 +83,7 @@ def clouds(P: int, M: int, N: int, D: int = 20, radius: float = 1.5) -> np.ndarr
     C, A = r.standard_normal((P, N)), r.standard_normal((P, N, D))
     scales = np.arange(1, D + 1) ** -0.25
     Z = (scales / np.linalg.norm(scales))[:, None] * r.standard_normal((P, D, M))
-    return (C[:, :, None] + radius * A @ Z).transpose(0, 2, 1) / N**0.5
+    return np.ascontiguousarray((C[:, :, None] + radius * A @ Z).transpose(0, 2, 1)) / N**0.5
 
 
 def report(quick: bool) -> str:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from grokscope import GOPCallback, Run
 
-EVERY = {"metrics": 1, "batch": 1, "weight": 1, "factor": 1}
+EVERY = {"metrics": 1, "batch": 1, "weight": 1, "trajectory": 1, "factor": 1}
 
 
 def fit(epochs=12, batch_size=None, callback=None, model=None, ckpt_path=None):

@@ -64,8 +64,9 @@ class MeasureSettings(Callback):
                 the kinds, ``factor`` (the gradient itself, from which ``Run.gop`` rebuilds the
                 matrix). A schedule is ``"every 10"``, ``"log 20"`` (a decade), ``"at 0 10 100"``,
                 ``"adaptive"`` (dense while the test curves move), sums of these with ``+``, or an
-                object of :mod:`grokscope.callbacks.schedule`. The default measures every epoch;
-                ``weight``, ``sample`` and ``factor`` 20 times a decade, ``input`` 5 times.
+                object of :mod:`grokscope.callbacks.schedule`. The default measures every epoch,
+                ``trajectory`` every tenth; ``weight``, ``sample`` and ``factor`` 20 times a
+                decade, ``input`` 5 times.
             top_k: Eigenvalues kept of a spectrum.
             rank_threshold: Eigenvalues below this share of the largest count as zero.
             output_dir: Run folder; default: the logger's, or the trainer's ``default_root_dir``.

@@ -13,7 +13,7 @@ DEFAULTS = {
     "metrics": "every 1",
     "batch": "every 1",
     "weight": "log 20",
-    "trajectory": "every 1",
+    "trajectory": "every 10",
     "sample": "log 20",
     "input": "log 5",
     "factor": "log 20",
