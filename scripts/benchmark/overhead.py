@@ -33,7 +33,7 @@ EXPERIMENTS = {
 }
 CHOICE = ["measures=all"]
 NOTE = (
-    "Seconds a row are the mean over a few rows of a run of 200 epochs; the first row of `capacity` "
+    "Seconds a row are the mean over a few rows of a run of 200 epochs; the first of `capacity` "
     "and `hessian` has no earlier solution to start from, and counts too much here."
 )
 EVERY_ROW = {"gradients": "batch", "rows": "batch"}  # parts of each row of the batch kind
