@@ -56,7 +56,7 @@ def test_names_without_a_schedule_take_the_default() -> None:
         "metrics": every(1),
         "batch": every(1),
         "weight": every(3),
-        "trajectory": every(1),
+        "trajectory": every(10),
         "factor": log(20),
     }
     assert set(parse_schedules("adaptive", ("trajectory",))) == {"metrics", "trajectory"}

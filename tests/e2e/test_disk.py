@@ -48,7 +48,12 @@ def test_a_prediction_is_printed_and_nothing_is_made(command, tiny):
 
 
 @pytest.mark.parametrize(
-    "more", [[], ["trainer.precision=64-true"], ["measures=full", "measures.probe=8"]]
+    "more",
+    [
+        [],
+        ["trainer.precision=64-true"],
+        ["measures=full", "measures.probe=8", "schedule.trajectory=every 1"],
+    ],
 )
 def test_a_run_is_no_larger_than_predicted_and_notes_both_sizes(command, tiny, more):
     result = command("train", *tiny, "trainer.max_epochs=300", "schedule.factor=every 1", *more)

@@ -95,6 +95,8 @@ def test_every_measure_at_once(name: str, request, tmp_path: Path) -> None:
     run = train(tmp_path, *settings, "measures=all", "measures.probe=10")
     for column in ("numerics/nlm_cosine", "weights/norm", "hessian/residual", "layers/cka"):
         assert np.isfinite(run.metrics[column]).all(), column
+    has_classes = name == "quickstart"
+    assert np.isfinite(run.metrics["capacity/capacity"][:, -1]).all() == has_classes
     assert set(run.info["seconds_by_measure"]) >= {"numerics", "hessian", "sample", "input"}
 
 

@@ -37,8 +37,9 @@ class CapacityProgress(ProgressMeasure):
     Columns of one number a layer, (L,): ``capacity``, ``radius``, ``dimension``,
     ``center_correlation``, ``n_components`` (dimensions removed) and ``standard_error``
     (:func:`~grokscope.measures.capacity.mean_field_capacity`); names of the layers are an
-    attribute. NaN for a layer that cannot be measured, such as one with a class at zero. All rows
-    have the same samples and probes, and start from the row before.
+    attribute. NaN for a layer that cannot be measured, such as one with a class at zero, and for
+    a task whose targets are not one class a sample. All rows have the same samples and probes, and
+    start from the row before.
 
     Args:
         schedule: When.
@@ -99,6 +100,8 @@ class CapacityProgress(ProgressMeasure):
         """At the present weights."""
         own = cast(Any, module)
         samples = (own.test_batch if self.split == "test" else own.train_batch).split
+        if samples.targets.ndim != 1 or samples.targets.is_floating_point():
+            return dict.fromkeys(COLUMNS, [np.nan] * len(self._names(module)))
         rows, labels = self._chosen(samples.targets)
         activations = representations(own.net, samples.inputs[rows], self.layers)
         found = [self._of_layer(name, x.cpu(), labels) for name, x in activations.items()]
@@ -106,8 +109,6 @@ class CapacityProgress(ProgressMeasure):
 
     def _chosen(self, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the samples that count, and their classes."""
-        if targets.ndim != 1 or targets.is_floating_point():
-            raise ValueError(f"capacity needs classes (n,), got {tuple(targets.shape)}.")
         classes = targets.unique()[: self.n_classes]
         each = [torch.nonzero(targets == c)[: self.n_points, 0] for c in classes]
         rows = torch.cat(each)

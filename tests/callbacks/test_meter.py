@@ -1,4 +1,4 @@
-"""Against a plain loop with autograd."""
+"""Gradients at given weights, against a plain loop with autograd."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import torch
 from small import data, module
 
 from grokscope import GOPCallback
-from grokscope.app.checkpoint_rows import Meter
+from grokscope.callbacks.meter import Meter
+from grokscope.callbacks.stopwatch import Stopwatch
 
 KINDS = ["batch", "weight", "sample"]
 
@@ -37,12 +38,12 @@ def gradients(net, task, epoch, l2) -> torch.Tensor:
 def test_gradients_are_those_of_the_objective_at_these_weights(batch_size, l2):
     net, task, meter = prepared(batch_size, l2)
     before = [p.detach().clone() for p in net.parameters()]
-    found = meter.measure(epoch=3)
+    found = meter.measure(3, Stopwatch())
     assert all(map(torch.equal, before, net.parameters()))
     assert all(p.grad is None for p in net.parameters())
     expected = gradients(net, task, 3, l2)
     mean = expected.mean(dim=0)
-    batch, weight = (found[kind].measurement.whole for kind in ("batch", "weight"))
+    batch, weight = (found[kind].whole for kind in ("batch", "weight"))
     trace = expected.square().sum(dim=1).mean()
     assert batch["trace"][0] == pytest.approx(float(trace), rel=1e-10)
     assert batch["grad_norm"][0] == pytest.approx(float(mean.norm()), rel=1e-10)
@@ -53,4 +54,4 @@ def test_gradients_are_those_of_the_objective_at_these_weights(batch_size, l2):
 def test_more_mini_batches_than_fit_are_thinned():
     _, _, meter = prepared(2, max_bytes=8 * 400 * 4, kinds=["batch"])
     assert meter.n_rows < 12
-    assert meter.measure(0)["batch"].measurement.whole["trace"][0] > 0
+    assert meter.measure(0, Stopwatch())["batch"].whole["trace"][0] > 0
