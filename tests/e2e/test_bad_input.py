@@ -26,6 +26,11 @@ MISSPELT = [
     ("++sede=1", "sede is not a setting", "did you mean seed"),
     ("+schedule.foo=1", "schedule.foo is not a setting"),
     ("+data.foo=1", "data.foo is not a setting of ModularDataModule"),
+    (
+        "experiment=thilak_small optimizer@model.optimizer=sgd",
+        "model.optimizer.betas is not a setting of SGD; to leave out what it has not: "
+        "'~model.optimizer.betas'",
+    ),
     ("+trainer.max_epoch=5", "trainer.max_epoch is not", "did you mean trainer.max_epochs?"),
     ("hydra.run.dirr=1", "hydra.run.dirr", "did you mean hydra.run.dir"),
     ("exprmnt=nanda", "exprmnt is not a setting", "did you mean experiment?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -9,9 +10,11 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import SequenceMatcher, get_close_matches
+from functools import reduce
 from typing import Any, NoReturn
 
-from hydra.errors import InstantiationException
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import get_object
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -73,7 +76,11 @@ def explain(where: str, message: str, config: DictConfig) -> str:
     if found := re.search(
         r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*'(\w+)'", message
     ):
-        return unknown_key(f"{where}.{found[2]}", leaves(plain), of=f" of {found[1]}")
+        key, known = f"{where}.{found[2]}", list(leaves(plain))
+        if nearest_names(key, known):
+            return unknown_key(key, known, of=f" of {found[1]}")
+        left_out = " ".join(f"'~{where}.{name}'" for name in _not_taken(plain, where, found[2]))
+        return f"{key} is not a setting of {found[1]}; to leave out what it has not: {left_out}"
     first = re.match(r"[\w.]*\w|", message)[0]  # type: ignore[index]
     starts = [where, where.rpartition(".")[0], *([""] if "." in first else [])]
     for key in (f"{start}.{first}".lstrip(".") for start in starts):
@@ -83,6 +90,16 @@ def explain(where: str, message: str, config: DictConfig) -> str:
         if (value := _lookup(plain, f"{where}.{name}")) is not None:
             return f"{where}.{name}={value}: {message}"
     return f"{where}: {message}" if where else message
+
+
+def _not_taken(plain: Any, where: str, refused: str) -> list[str]:
+    """Names in a node that its constructor does not take."""
+    node = reduce(lambda inner, part: inner[part], where.split("."), plain)
+    try:
+        taken = inspect.signature(get_object(node["_target_"])).parameters
+    except (HydraException, KeyError, ValueError):
+        return [refused]
+    return [name for name in node if name not in taken and not name.startswith("_")]
 
 
 def unknown_key(key: str, known: Iterable[str], of: str = "") -> str:
