@@ -27,7 +27,7 @@ MISSPELT = [
     ("+schedule.foo=1", "schedule.foo is not a setting"),
     ("+data.foo=1", "data.foo is not a setting of ModularDataModule"),
     (
-        "experiment=thilak_small optimizer@model.optimizer=sgd",
+        "experiment=thilak_small|optimizer@model.optimizer=sgd",
         "model.optimizer.betas is not a setting of SGD; to leave out what it has not: "
         "'~model.optimizer.betas'",
     ),
