@@ -52,13 +52,38 @@ def empirical_ntk(
         Jacot et al. 2018, arXiv:1806.07572; Novak et al. 2022, arXiv:2206.08720.
     """
     require_choice("outputs", outputs, ("trace", "full"))
-    network = Network(net, lambda found, _: found.reshape(len(found), -1), mode)
-    captured = Captured(network, samples_of(inputs, None), max_bytes)
-    if outputs == "trace":
-        captured.join = side_by_side
-    else:
-        captured.join, captured.rows_a_sample = interleaved, len(captured.heads)
+    if outputs == "full":
+        return jacobian_factors(net, inputs, max_bytes=max_bytes, mode=mode).gram()
+    captured = _captured(net, inputs, max_bytes, mode)
+    captured.join = side_by_side
     return Factors(captured).gram()
+
+
+def jacobian_factors(
+    net: nn.Module, inputs: Inputs, *, max_bytes: int = 2**31, mode: str = "eval"
+) -> Factors:
+    """The Jacobian J (n c, m) of all outputs in factor form; its Gram matrix is the full kernel.
+
+    Args:
+        net: As for :func:`empirical_ntk`.
+        inputs: (n, ...), or a tuple of such.
+        max_bytes: As there.
+        mode: As there.
+
+    Returns:
+        A row for each output of each sample, those of a sample next to each other.
+
+    Raises:
+        ValueError: As :func:`~grokscope.gradients.capture`.
+    """
+    captured = _captured(net, inputs, max_bytes, mode)
+    captured.join, captured.rows_a_sample = interleaved, len(captured.heads)
+    return Factors(captured)
+
+
+def _captured(net: nn.Module, inputs: Inputs, max_bytes: int, mode: str) -> Captured:
+    network = Network(net, lambda found, _: found.reshape(len(found), -1), mode)
+    return Captured(network, samples_of(inputs, None), max_bytes)
 
 
 def side_by_side(forms: list[Form]) -> Form:

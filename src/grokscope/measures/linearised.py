@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from grokscope.gradients.network import Inputs, Network, samples_of
+from grokscope.gradients.ntk import jacobian_factors
 from grokscope.measures.matrices import Array, columns, refuse_above
-from grokscope.measures.ntk import MAX_BYTES, jacobian_factors, kernel_of
+from grokscope.measures.ntk import MAX_BYTES, kernel_of
 from grokscope.validation import require_choice, require_float, require_int
 
 DYNAMICS = ("flow", "descent")

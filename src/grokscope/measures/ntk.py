@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from grokscope.gradients import Factors, empirical_ntk
-from grokscope.gradients.capture import Captured
 from grokscope.gradients.layout import GradientLayout
-from grokscope.gradients.network import Inputs, Network, samples_of
-from grokscope.gradients.ntk import interleaved
+from grokscope.gradients.network import Inputs, samples_of
+from grokscope.gradients.ntk import jacobian_factors
 from grokscope.measures.matrices import refuse_above
 from grokscope.validation import require_choice, require_float, require_int
 
@@ -148,16 +147,6 @@ def ntk_eigenvector(net: nn.Module, inputs: Tensor, index: int) -> Tensor:
     vector = torch.linalg.eigh(empirical_ntk(net, inputs))[1][:, n - index]
     vector = vector * torch.sign(vector[vector.abs().argmax()])
     return vector[:, None] * math.sqrt(n)
-
-
-def jacobian_factors(
-    net: nn.Module, inputs: Inputs, *, max_bytes: int = MAX_BYTES, mode: str = "eval"
-) -> Factors:
-    """J in factor form: a row for each output of each sample, those of a sample together."""
-    network = Network(net, lambda found, _: found.reshape(len(found), -1), mode)
-    captured = Captured(network, samples_of(inputs, None), max_bytes)
-    captured.join, captured.rows_a_sample = interleaved, len(captured.heads)
-    return Factors(captured)
 
 
 def kernel_of(factors: Factors, max_bytes: int) -> Tensor:
