@@ -99,7 +99,9 @@ def section(what: Replication | NeedsGPU, runs: list[dict[str, Run]]) -> str:
     if isinstance(what, NeedsGPU):
         row = [what.says, what.source, what.published, "", "", "needs a GPU: see below"]
         return "\n\n".join([table(HEADER, [row]), _console(what.commands)])
-    commands = [f"python src/train.py {' '.join(map(_quoted, o))}" for o in what.runs.values()]
+    first = {name: Path("logs/replications") / what.name / name / "seed_0" for name in what.runs}
+    runs_of_seed_0 = [filled(overrides, first) for overrides in what.runs.values()]
+    commands = [f"python src/train.py {' '.join(map(_quoted, o))}" for o in runs_of_seed_0]
     parts = [table(HEADER, [claim.row(runs) for claim in what.claims])]
     return "\n\n".join([*parts, _console(commands)] if commands else parts)
 
