@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from kernel_recipes import drawn_pair
 
 from grokscope.measures import cka_matrix as matrix_module
 from grokscope.measures.cka import rbf_kernel, squared_distances
@@ -18,16 +19,6 @@ from grokscope.measures.kernels import (
     linear_cka,
     rbf_cka,
 )
-
-
-def drawn_pair(recipe):
-    r = np.random.default_rng(recipe["seed"])
-    X = r.standard_normal((recipe["n"], recipe["p"]))
-    W = r.standard_normal((recipe["p"], recipe["q"])) / np.sqrt(recipe["p"])
-    Y = recipe["signal"] * (X @ W) + r.standard_normal((recipe["n"], recipe["q"]))
-    if recipe.get("nonlinear"):
-        Y = np.maximum(Y, 0)
-    return X + recipe.get("shift", 0.0), Y
 
 
 @pytest.fixture

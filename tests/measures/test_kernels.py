@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from kernel_recipes import drawn_nets, drawn_pair
 
 from grokscope.gradients import empirical_ntk
 from grokscope.measures.kernels import (
@@ -102,16 +102,6 @@ def reference(shared, kind):
     return found
 
 
-def drawn_pair(recipe):
-    r = np.random.default_rng(recipe["seed"])
-    X = r.standard_normal((recipe["n"], recipe["p"]))
-    W = r.standard_normal((recipe["p"], recipe["q"])) / np.sqrt(recipe["p"])
-    Y = recipe["signal"] * (X @ W) + r.standard_normal((recipe["n"], recipe["q"]))
-    if recipe.get("nonlinear"):
-        Y = np.maximum(Y, 0)
-    return X + recipe.get("shift", 0.0), Y
-
-
 def test_published_values_of_distance_and_participation_ratio(shared):
     for case in reference(shared, "cka_and_dimension"):
         X, Y = drawn_pair(case["recipe"])
@@ -157,28 +147,6 @@ def test_explained_dimension_of_the_peer_centres_samples_and_counts_one_fewer():
         shifted = X + np.random.default_rng(6).standard_normal((30, 1)) * 10
         assert explained_dimension(shifted, share, variant="replica_mft") == found
     assert explained_dimension(shifted) == 1
-
-
-def drawn_nets(recipe):
-    r = np.random.default_rng(recipe["seed"])
-    n, d, h, k = (recipe[name] for name in "ndhk")
-    X, y = r.standard_normal((n, d)), r.integers(0, max(k, 2), n)
-    first = [
-        r.standard_normal((h, d)) / np.sqrt(d),
-        0.1 * r.standard_normal(h),
-        r.standard_normal((k, h)) / np.sqrt(h),
-        0.1 * r.standard_normal(k),
-    ]
-    delta = recipe["delta"]
-    second = [w + delta * r.standard_normal(w.shape) / np.sqrt(w.shape[-1]) for w in first]
-    activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[recipe["act"]]
-    nets = []
-    for weights in (first, second):
-        net = nn.Sequential(nn.Linear(d, h), activation(), nn.Linear(h, k)).double()
-        for parameter, value in zip(net.parameters(), weights, strict=True):
-            parameter.data = torch.from_numpy(value)
-        nets.append(net)
-    return torch.from_numpy(X), y, nets
 
 
 def test_published_values_of_kernels_of_nets(shared):

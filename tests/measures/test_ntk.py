@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from kernel_recipes import drawn_nets
 from torch import nn
 from torch.func import functional_call, jacrev
 
@@ -40,35 +41,12 @@ def jacobian(net, x):
     return torch.cat([found[name].flatten(1) for name in parameters], dim=1).detach()
 
 
-def drawn_nets(recipe):
-    r = np.random.default_rng(recipe["seed"])
-    n, d, h, k = (recipe[name] for name in "ndhk")
-    X, _ = r.standard_normal((n, d)), r.integers(0, max(k, 2), n)
-    first = [
-        r.standard_normal((h, d)) / np.sqrt(d),
-        0.1 * r.standard_normal(h),
-        r.standard_normal((k, h)) / np.sqrt(h),
-        0.1 * r.standard_normal(k),
-    ]
-    second = [
-        w + recipe["delta"] * r.standard_normal(w.shape) / np.sqrt(w.shape[-1]) for w in first
-    ]
-    nets = []
-    for weights in (first, second):
-        activation = {"relu": nn.ReLU, "tanh": nn.Tanh}[recipe["act"]]
-        net = nn.Sequential(nn.Linear(d, h), activation(), nn.Linear(h, k)).double()
-        for parameter, value in zip(net.parameters(), weights, strict=True):
-            parameter.data = torch.from_numpy(value)
-        nets.append(net)
-    return torch.from_numpy(X), nets
-
-
 def test_published_spectra(shared):
     cases = json.loads((shared / "reference" / "kernels.json").read_text())["cases"]
     cases = [case for case in cases if case["kind"] == "empirical_ntk_two_layer_mlp"]
     assert len(cases) == 2
     for case in cases:
-        X, nets = drawn_nets(case["recipe"])
+        X, _, nets = drawn_nets(case["recipe"])
         values, traced = case["values"], case["values"]["output_traced_ntk"]
         distance = kernel_distance(*(empirical_ntk(net, X) for net in nets))
         assert distance == pytest.approx(traced["kernel_distance_0_1"], rel=1e-8)
