@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from timing import table, verdict, write_section
 
-from grokscope.callbacks.kinds import BatchKind
+from grokscope.callbacks.batch_kind import BatchKind
 from grokscope.callbacks.recorder import Found, Pass, Recorder
 from grokscope.callbacks.schedule import every
 from grokscope.gradients.layout import flatten, gradient_layout, gradients_of

@@ -2,8 +2,8 @@
 
 python scripts/benchmark/overhead.py [--quick]
 
-A short run gives the seconds a row of each measure and the seconds an epoch; the default schedules
-give how many rows a run of the published length has. Both are put together.
+Two short runs give the seconds a row of each measure and the seconds an epoch; the default
+schedules give how many rows a run of the published length has. Both are put together.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from grokscope.callbacks.schedule import parse_schedule
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 15.0  # percent
+SPACING = 50  # epochs between rows of a measure
+LENGTHS = 2, 8  # of the two runs, in spacings
 CIRCUITS = "{_target_:grokscope.callbacks.families.circuits.CircuitProgress,modulus:113,"
 EXPERIMENTS = {
     "nanda": [f"+measures.progress.circuits={CIRCUITS}schedule:log 10}}"],
@@ -33,23 +35,21 @@ EXPERIMENTS = {
 }
 CHOICE = ["measures=all"]
 NOTE = (
-    "Seconds a row are the mean over a few rows of a run of 200 epochs; the first of `capacity` "
-    "and `hessian` has no earlier solution to start from, and counts too much here."
+    "Two short runs of different length give the seconds of a further row, and of a further epoch "
+    "without any measure; the rows of the shorter one count as they were. Losses and accuracies "
+    "count as a measure."
 )
 EVERY_ROW = {"gradients": "batch", "rows": "batch"}  # parts of each row of the batch kind
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one measure: seconds a row, and rows in a run of the published length."""
+    """Of one measure: seconds of a further row, rows and seconds at the published length."""
 
     name: str
     seconds: float
     rows: int
-
-    @property
-    def total(self) -> float:
-        return self.seconds * self.rows
+    total: float
 
 
 def schedules(config: DictConfig) -> dict[str, str]:
@@ -59,9 +59,10 @@ def schedules(config: DictConfig) -> dict[str, str]:
     return kinds | {str(name): str(progress[name].schedule) for name in progress}
 
 
-def short_run(experiment: str, names: list[str], progress: list[str], epochs: int) -> Run:
+def short_run(
+    experiment: str, names: list[str], progress: list[str], epochs: int, sparse: str
+) -> Run:
     """Train a little, each measure a few times."""
-    sparse = f"every {epochs // 4}"
     keys = [
         f"schedule.{n}" if n not in progress else f"measures.progress.{n}.schedule" for n in names
     ]
@@ -84,24 +85,39 @@ def rows_of(run: Run, name: str) -> int:
     return len(run.metrics[group])
 
 
-def costs(experiment: str, epochs: int) -> tuple[list[Cost], float]:
+def costs(experiment: str, spacing: int) -> tuple[list[Cost], float]:
     """Each measure, and seconds of the run of the published length without them."""
     config = compose("train", [f"experiment={experiment}", *CHOICE, *EXPERIMENTS[experiment]])
     length, when = int(config.trainer.max_epochs), schedules(config)
-    run = short_run(experiment, list(when), list(config.measures.progress), epochs)
-    taken: dict[str, float] = run.info["seconds_by_measure"]
+    names = list(when), list(config.measures.progress)
+    short, long = (short_run(experiment, *names, n * spacing, f"every {spacing}") for n in LENGTHS)
     found = []
-    for name, seconds in taken.items():
+    for name in long.info["seconds_by_measure"]:
         text = when[EVERY_ROW.get(name, name)]
         rows = len(parse_schedule(name, text).epochs(length))
-        found.append(Cost(name, seconds / rows_of(run, name), rows))
-    bare = (float(run.info["wall_seconds"]) - sum(taken.values())) / epochs
+        found.append(cost(name, short, long, rows))
+    seconds = [float(r.info["wall_seconds"]) - _measuring(r) for r in (short, long)]
+    bare = (seconds[1] - seconds[0]) / (spacing * (LENGTHS[1] - LENGTHS[0]))
     return sorted(found, key=lambda cost: -cost.total), bare * length
 
 
-def report(experiment: str, epochs: int) -> tuple[str, list[list[str]]]:
+def cost(name: str, short: Run, long: Run, rows: int) -> Cost:
+    """Of a measure that has so many rows."""
+    seconds, counts = (
+        [f(run) for run in (short, long)]
+        for f in (lambda run: run.info["seconds_by_measure"][name], lambda run: rows_of(run, name))
+    )
+    further = (seconds[1] - seconds[0]) / (counts[1] - counts[0])
+    return Cost(name, further, rows, seconds[0] + further * (rows - counts[0]))
+
+
+def _measuring(run: Run) -> float:
+    return float(sum(run.info["seconds_by_measure"].values()))
+
+
+def report(experiment: str, spacing: int) -> tuple[str, list[list[str]]]:
     """Verdict and rows of the table."""
-    found, bare = costs(experiment, epochs)
+    found, bare = costs(experiment, spacing)
     rows = [
         [f"`{c.name}`", f"{1e3 * c.seconds:.3g}", f"{c.rows:,}", f"{100 * c.total / bare:.2f} %"]
         for c in found
@@ -119,7 +135,7 @@ def main() -> None:
     parts: list[Any] = []
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         for experiment in EXPERIMENTS:
-            words, rows = report(experiment, 20 if quick else 200)
+            words, rows = report(experiment, 5 if quick else SPACING)
             header = ["part", "ms a row", "rows at published length", "adds"]
             parts += [words, table(header, rows)]
     text = "\n\n".join([*parts, NOTE])

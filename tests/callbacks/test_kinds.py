@@ -12,7 +12,8 @@ from small import assert_equal, data, module, state, trainer
 from torch import nn
 
 from grokscope import GOPCallback, Run
-from grokscope.callbacks.kinds import BatchKind, Kind, TrajectoryKind, WeightKind
+from grokscope.callbacks.batch_kind import BatchKind
+from grokscope.callbacks.kinds import Kind, TrajectoryKind, WeightKind
 from grokscope.gradients.layout import GradientLayout, gradient_layout
 
 TRAJECTORY = ("batch", "trajectory")

@@ -170,7 +170,6 @@ def test_per_sample_gradients_add_up_with_tied_and_shared_weights(passes: int) -
     torch.testing.assert_close(factors.gram(), gradients @ gradients.T, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what torch.compile itself loads
 def test_a_compiled_net_equals_the_plain_one() -> None:
     plain, compiled = (GPT2(9, 4, 8, 1, 2, dropout=0.0, compile=c, seed=0) for c in (False, True))

@@ -15,12 +15,7 @@ from torch import Tensor
 from grokscope.callbacks.measurement import Measurement, Recorded
 from grokscope.callbacks.rows import padded
 from grokscope.gradients.layout import GradientLayout
-from grokscope.measures.gop import (
-    batch_spectra,
-    slot_grams,
-    subspace_overlap,
-    weight_eigenvalues,
-)
+from grokscope.measures.gop import batch_spectra, weight_eigenvalues
 from grokscope.measures.spectra import spectrum_metrics
 from grokscope.measures.trajectory import GradientWindow
 
@@ -33,71 +28,6 @@ class Kind(Recorded, Protocol):
 
     def measure(self, passes: Sequence[Tensor]) -> Measurement:
         """Measure from the (b, m) gradients of each of n passes, in their order."""
-
-
-@dataclass
-class BatchKind(Kind):
-    """The outer product of the gradient that the optimizer uses (rank <= mini-batches a pass).
-
-    Args:
-        layout: The parameters.
-        n_rows: Most mini-batches kept of a pass.
-        top_k: Eigenvalues stored.
-        rank_threshold: Relative threshold of the numerical rank.
-    """
-
-    layout: GradientLayout
-    n_rows: int
-    top_k: int
-    rank_threshold: float
-    name: str = "batch"
-    previous: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        self._dtype = torch.float64
-        self.layers = self.layout.layers
-        self.width = min(self.top_k, self.n_rows, self.layout.size)
-        self._sizes = np.array([self.layout.size, *self.layout.layer_sizes()])
-
-    def measure(self, passes: Sequence[Tensor]) -> Measurement:
-        """Spectra, gradient norms, each layer's share, overlap with the last measured epoch."""
-        grams, means, overlaps = [], [], []
-        for rows in passes:  # one after the other: a pass stays in the processor's cache
-            self._dtype, rows = rows.dtype, rows.double()
-            grams.append(slot_grams(rows, self.layout))
-            means.append(_mean_gram(rows, self.layout) if len(rows) > 1 else grams[-1])
-            overlaps.append(self._overlap(rows, grams[-1]))
-        counts = np.array([[len(rows)] for rows in passes])
-        metrics = _metrics(batch_spectra(grams, self.layout), self._sizes, counts, self)
-        metrics["grad_norm"] = np.sqrt(batch_spectra(means, self.layout)[..., 0])
-        with np.errstate(all="ignore"):
-            share = np.square(metrics["grad_norm"][:, 1:] / metrics["grad_norm"][:, :1])
-        whole = {name: values[:, 0] for name, values in metrics.items()}
-        layers = {name: values[:, 1:] for name, values in metrics.items()}
-        return Measurement(
-            whole | {"subspace_overlap": np.array(overlaps)}, layers | {"grad_share": share}
-        )
-
-    def state(self) -> dict[str, Any]:
-        """The last measured gradients in their own precision, for the overlap with the next."""
-        return {
-            "previous": self.previous if self.previous is None else self.previous.to(self._dtype)
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
-        self.previous = state["previous"]
-        if self.previous is not None:
-            self._dtype = self.previous.dtype
-
-    def _overlap(self, rows: Tensor, gram: Tensor) -> float:
-        """With the pass before; NaN where one of the two is missing or not finite."""
-        finite = bool(torch.isfinite(gram).all())
-        previous, self.previous = self.previous, rows if finite else None
-        if previous is None or self.previous is None:
-            return float("nan")
-        previous = previous.to(rows.device)
-        return subspace_overlap(rows, previous, self.width, self.rank_threshold)
 
 
 @dataclass
@@ -134,8 +64,8 @@ class WeightKind(Kind):
         present = np.arange(spectra.shape[-1]) < self._counts[:, None]
         # numpy sums in the order of memory: a row must not depend on those measured with it
         whole = -np.sort(-np.ascontiguousarray(spectra[:, present]))
-        metrics = _metrics(whole, self._sizes.sum(), self._counts.sum(), self)
-        return Measurement(metrics, _metrics(spectra, self._sizes, self._counts, self))
+        metrics = metrics_of(whole, self._sizes.sum(), self._counts.sum(), self)
+        return Measurement(metrics, metrics_of(spectra, self._sizes, self._counts, self))
 
     def state(self) -> dict[str, Any]:
         """Nothing: each pass is for itself."""
@@ -187,7 +117,7 @@ class TrajectoryKind(Kind):
             spectra = batch_spectra([move.mean() for move in moves], self.layout)
         present = np.minimum(counts, self._sizes)
         spectra[np.arange(self.window) >= present[..., None]] = 0.0
-        metrics = _metrics(spectra, self._sizes, present, self)
+        metrics = metrics_of(spectra, self._sizes, present, self)
         own = {"n_gradients": counts[:, 0], "subspace_overlap": np.array(overlaps)}
         whole = {name: values[:, 0] for name, values in metrics.items()}
         return Measurement(whole | own, {name: values[:, 1:] for name, values in metrics.items()})
@@ -225,7 +155,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _metrics(
+def metrics_of(
     spectra: NDArray[np.float64], sizes: NDArray, counts: NDArray, kind: Kind
 ) -> dict[str, Any]:
     """All metrics of a stack of spectra, of which ``counts`` values each are not padding."""
@@ -235,7 +165,3 @@ def _metrics(
     top = padded(spectra, kind.width)
     top[np.broadcast_to(np.arange(kind.width) >= counts[..., None], top.shape)] = np.nan
     return metrics | {"eigenvalues_top_k": top}
-
-
-def _mean_gram(rows: Tensor, layout: GradientLayout) -> Tensor:
-    return slot_grams(rows.mean(dim=0, keepdim=True), layout)

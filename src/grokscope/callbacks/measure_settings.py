@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule
 
+from grokscope.callbacks.batch_kind import BatchKind
 from grokscope.callbacks.detection import make_detector
 from grokscope.callbacks.kinds import (
-    BatchKind,
     Kind,
     TrajectoryKind,
     WeightKind,
@@ -65,8 +65,8 @@ class MeasureSettings(Callback):
                 matrix). A schedule is ``"every 10"``, ``"log 20"`` (a decade), ``"at 0 10 100"``,
                 ``"adaptive"`` (dense while the test curves move), sums of these with ``+``, or an
                 object of :mod:`grokscope.callbacks.schedule`. The default measures every epoch,
-                ``trajectory`` every tenth; ``weight``, ``sample`` and ``factor`` 20 times a
-                decade, ``input`` 5 times.
+                ``trajectory`` every tenth; ``weight`` and ``factor`` 20 times a decade, ``sample``
+                10 times, ``input`` 3 times.
             top_k: Eigenvalues kept of a spectrum.
             rank_threshold: Eigenvalues below this share of the largest count as zero.
             output_dir: Run folder; default: the logger's, or the trainer's ``default_root_dir``.

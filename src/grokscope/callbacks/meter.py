@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from grokscope.callbacks.batch_kind import BatchKind
 from grokscope.callbacks.gradient_buffer import GradientBuffer
-from grokscope.callbacks.kinds import BatchKind, Kind, WeightKind
+from grokscope.callbacks.kinds import Kind, WeightKind
 from grokscope.callbacks.measurement import Measurement, Recorded
 from grokscope.callbacks.probing import Probing
 from grokscope.callbacks.stopwatch import Stopwatch

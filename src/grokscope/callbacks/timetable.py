@@ -14,8 +14,8 @@ DEFAULTS = {
     "batch": "every 1",
     "weight": "log 20",
     "trajectory": "every 10",
-    "sample": "log 20",
-    "input": "log 5",
+    "sample": "log 10",
+    "input": "log 3",
     "factor": "log 20",
 }
 NAN = float("nan")

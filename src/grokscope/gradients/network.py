@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,7 @@ class Network:
                 self.module.train(self.mode == "train")
             with (
                 torch.random.fork_rng(sorted(set(devices), key=str)),
+                eager(),
                 torch.inference_mode(False),
                 torch.enable_grad(),
                 torch.autocast(self.parameters[0].device.type, enabled=False),
@@ -93,6 +95,12 @@ class Network:
                 module.training = training
             for each in saved:
                 each.restore()
+
+
+def eager() -> AbstractContextManager[object]:
+    """Compiled modules pass over hooks, and may free what the second backward pass needs."""
+    loaded = "torch._dynamo" in sys.modules
+    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 def _plain(module: nn.Module) -> nn.Module:

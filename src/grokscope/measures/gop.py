@@ -21,6 +21,7 @@ from grokscope.measures.factored import (
 from grokscope.measures.factored import weight_eigenvalues as weight_eigenvalues
 from grokscope.measures.input_gop import input_gop as input_gop
 from grokscope.measures.sample_gop import sample_gop as sample_gop
+from grokscope.measures.slot_squares import slot_squares
 from grokscope.measures.trajectory import trajectory_gop as trajectory_gop
 
 
@@ -70,10 +71,9 @@ def slot_grams(rows: Tensor, layout: GradientLayout) -> Tensor:
         rows: (b, m) gradients of the mini-batches of one pass.
         layout: The m parameters.
     """
-    blocks = rows.double().split([slot.size for slot in layout.slots], dim=1)
     if len(rows) == 1:
-        squares = torch.stack([torch.dot(block[0], block[0]) for block in blocks])
-        return squares.cpu()[:, None, None]
+        return slot_squares(rows[0], rows[0], layout)[0][:, None, None]
+    blocks = rows.double().split([slot.size for slot in layout.slots], dim=1)
     return torch.stack([gram_matrix(block) for block in blocks]).cpu() / len(rows)
 
 
@@ -113,13 +113,18 @@ def subspace_overlap(
     """
     rows, previous = rows.double(), previous.double()
     if len(rows) == len(previous) == 1:
-        return _squared_cosine(rows[0], previous[0])
+        a, b = rows[0], previous[0]
+        squares = (float(torch.dot(x, x)) for x in (a, b))
+        return squared_cosine(float(torch.dot(a, b)), *squares)
     u_t = top_eigenvectors(rows, k, rank_threshold)
     u_s = top_eigenvectors(previous, k, rank_threshold)
     k = min(len(u_s), len(u_t))
     return float((u_s[:k] @ u_t[:k].T).square().sum() / k) if k else NAN
 
 
-def _squared_cosine(a: Tensor, b: Tensor) -> float:
-    products = torch.stack([torch.dot(a, b), torch.dot(a, a), torch.dot(b, b)]).tolist()
-    return min(products[0] ** 2 / (products[1] * products[2]), 1.0) if all(products[1:]) else NAN
+def squared_cosine(product: float, *squares: float) -> float:
+    """Of two vectors with this inner product and squared norms; NaN where one is zero."""
+    if not all(squares):
+        return NAN
+    a, b = (square**0.5 for square in squares)
+    return min((product / a / b) ** 2, 1.0)

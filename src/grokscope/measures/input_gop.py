@@ -5,10 +5,9 @@ What follows :func:`input_gop` is shared with :mod:`grokscope.measures.layer_gop
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +15,13 @@ from torch.autograd import forward_ad, grad
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.random import fork_rng
 
+from grokscope.gradients.network import eager
 from grokscope.measures.factored import GOP
 from grokscope.measures.outer_products import OuterProductSum
 from grokscope.validation import require_choice, require_int
 
 MODES = ("auto", "reverse", "forward")
-CHUNK_SIZE = 256
+CHUNK_SIZE = 512
 MAX_BYTES = 2**28
 
 
@@ -173,17 +173,11 @@ def evaluating(name: str, func: object, x: Tensor) -> Iterator[None]:
     try:
         for module in modes:
             module.training = False
-        with fork_rng(devices), _eager(), torch.inference_mode(False), torch.enable_grad():
+        with fork_rng(devices), eager(), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, training in modes.items():
             module.training = training
-
-
-def _eager() -> AbstractContextManager[object]:
-    """Compiled modules pass over hooks, and may free what the second backward pass needs."""
-    loaded = "torch._dynamo" in sys.modules
-    return torch.compiler.set_stance("force_eager") if loaded else nullcontext()
 
 
 def chunks(x: Tensor, chunk_size: int) -> Iterator[tuple[int, Tensor]]:

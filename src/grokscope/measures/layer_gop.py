@@ -135,10 +135,10 @@ class _Layer:
 
     @property
     def map(self) -> Tensor | None:
-        """W of a layer with fewer outputs than inputs; its rows get it at the end."""
+        """W of a layer with no more outputs than inputs; its rows get it at the end."""
         module = self.module
-        narrows = isinstance(module, nn.Linear) and module.out_features < module.in_features
-        return module.weight if narrows else None
+        late = isinstance(module, nn.Linear) and module.out_features <= module.in_features
+        return module.weight if late else None
 
     @property
     def side(self) -> int:

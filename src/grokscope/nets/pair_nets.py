@@ -132,7 +132,7 @@ class BareTransformer(nn.Module):
         """Logits (n, n_tokens) at the last of the tokens (n, context), int64."""
         require_tokens(inputs, self.context)
         x = self.embed(inputs)
-        x = (x + self.attention(x))[..., -1, :]
+        x = x[..., -1, :] + self.attention(x)
         return self.unembed(x + self.down(torch.relu(self.up(x))))
 
 

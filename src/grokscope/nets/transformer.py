@@ -43,7 +43,7 @@ class TransformerPlan:
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention without biases; heads lie one after the other."""
+    """Multi-head attention of the last position, without biases; heads lie one after the other."""
 
     def __init__(self, d_model: int, n_heads: int, d_head: int, softmax: str) -> None:
         super().__init__()
@@ -58,13 +58,14 @@ class Attention(nn.Module):
         return x.view(*x.shape[:-1], self.n_heads, self.d_head).transpose(-3, -2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """What attention adds to the residual stream ``x`` (..., context, d_model)."""
-        query, key, value = (self.heads(f(x)) for f in (self.query, self.key, self.value))
+        """What it adds to the last row of the residual stream ``x`` (..., context, d_model)."""
+        query, key, value = (
+            self.heads(f(rows))
+            for f, rows in ((self.query, x[..., -1:, :]), (self.key, x), (self.value, x))
+        )
         scores = query @ key.mT / math.sqrt(self.d_head)
-        future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
-        scores = scores.masked_fill(future, -math.inf)
         pattern = scores.softmax(-1) if self.softmax == "softmax" else softmax1(scores, -1)
-        return self.output((pattern @ value).transpose(-3, -2).flatten(-2))
+        return self.output((pattern @ value).flatten(-3))
 
 
 class FeedForward(nn.Module):
@@ -81,7 +82,7 @@ class FeedForward(nn.Module):
 
 
 class OneLayerTransformer(nn.Module):
-    r"""Decoder of one layer, without LayerNorm, read at the last position.
+    r"""Decoder of one layer, without LayerNorm, read at the last position, computed there only.
 
     .. math::
         x_0 &= W_E t + p, \qquad x_1 = x_0 + \sum_h W_O^h W_V^h x_0 A^h \\
@@ -142,12 +143,14 @@ class OneLayerTransformer(nn.Module):
                 normal_(module, math.sqrt(variance), generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits (n, n_tokens) at the last position of tokens (n, context), int64."""
+        """Logits (n, n_tokens) at the last position of tokens (n, context), int64.
+
+        The last position sees all others, and nothing that they attend to themselves is read.
+        """
         self._check(inputs)
         x = self.embed(inputs) + self.position.weight
-        x = x + self.attention(x)
-        x = x + self.mlp(x)
-        return self.unembed(x)[..., -1, :]
+        last = x[..., -1, :] + self.attention(x)
+        return self.unembed(last + self.mlp(last))
 
     def _check(self, inputs: Tensor) -> None:
         if inputs.shape[-1:] != (self.context,) or inputs.dtype != torch.int64:
