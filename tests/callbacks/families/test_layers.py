@@ -11,7 +11,7 @@ from grokscope import GOPCallback, Run
 from grokscope.callbacks import Checkpoints
 from grokscope.callbacks.families.layers import LayerProgress
 from grokscope.measures.activations import representations
-from grokscope.measures.kernels import linear_cka, participation_ratio
+from grokscope.measures.kernels import linear_cka, participation_ratio, rbf_cka
 
 
 def record(folder, module, epochs=9, ckpt_path=None, **settings):
@@ -25,15 +25,18 @@ def record(folder, module, epochs=9, ckpt_path=None, **settings):
     return Run.open(folder).metrics
 
 
-@pytest.mark.parametrize("debiased", [False, True])
-def test_the_first_row_is_that_of_the_initial_net(tmp_path, debiased):
+@pytest.mark.parametrize(
+    ("kernel", "of", "debiased"),
+    [("linear", linear_cka, False), ("linear", linear_cka, True), ("rbf", rbf_cka, True)],
+)
+def test_the_first_row_is_that_of_the_initial_net(tmp_path, kernel, of, debiased):
     net = small.module().net
-    found = record(tmp_path, small.module(), debiased=debiased, probe=1000)
+    found = record(tmp_path, small.module(), kernel=kernel, debiased=debiased, probe=1000)
     data = small.data()
     data.prepare_data()
     data.setup("fit")
     layers = list(representations(net, data.test.inputs).values())
-    expected = [[linear_cka(a, b, debiased=debiased) for b in layers] for a in layers]
+    expected = [[of(a, b, debiased=debiased) for b in layers] for a in layers]
     np.testing.assert_allclose(found["layers/cka"][0], expected, rtol=1e-9)
     ratios = [participation_ratio(x) for x in layers]
     np.testing.assert_allclose(found["layers/participation_ratio"][0], ratios, rtol=1e-9)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from grokscope.callbacks.progress_measures import ProgressMeasure
 from grokscope.measures.activations import OUTPUT, hidden_layers, representations
-from grokscope.measures.kernels import cka_matrix, linear_cka, participation_ratio
+from grokscope.measures.cka import linear_cka, rbf_cka
+from grokscope.measures.kernels import cka_matrix, participation_ratio
 from grokscope.validation import require_bool, require_choice, require_int
 
 
@@ -27,10 +28,11 @@ class LayerProgress(ProgressMeasure):
         layers: As in :func:`~grokscope.measures.activations.representations`.
         split: ``test`` or ``train``.
         probe: Samples of it, evenly spaced.
+        kernel: ``linear`` or ``rbf`` of the CKA; the latter's width is the median distance.
         debiased: CKA in its debiased form.
 
     Source:
-        Kornblith et al. 2019, arXiv:1905.00414 (linear CKA).
+        Kornblith et al. 2019, arXiv:1905.00414.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class LayerProgress(ProgressMeasure):
         layers: Sequence[str] | None = None,
         split: str = "test",
         probe: int = 500,
+        kernel: str = "linear",
         debiased: bool = False,
     ) -> None:
         super().__init__(schedule)
         self.layers = None if layers is None else tuple(layers)
         self.split = require_choice("split", split, ("train", "test"))
         self.probe = require_int("probe", probe, minimum=4)
+        self.kernel = require_choice("kernel", kernel, ("linear", "rbf"))
         self.debiased = require_bool("debiased", debiased)
         self._first: dict[str, Tensor] = {}
 
@@ -70,14 +74,21 @@ class LayerProgress(ProgressMeasure):
         found = {n: x.cpu() for n, x in representations(net, inputs, self.layers).items()}
         if not self._first:
             self._first = found
-        start = [
-            linear_cka(self._first[name], x, debiased=self.debiased) for name, x in found.items()
-        ]
         return {
-            "cka": cka_matrix(list(found.values()), debiased=self.debiased).numpy(),
-            "cka_start": start,
+            "cka": self._between(list(found.values())),
+            "cka_start": [self._cka(self._first[name], x) for name, x in found.items()],
             "participation_ratio": [participation_ratio(x) for x in found.values()],
         }
+
+    def _cka(self, first: Tensor, second: Tensor) -> float:
+        of = linear_cka if self.kernel == "linear" else rbf_cka
+        return of(first, second, debiased=self.debiased)
+
+    def _between(self, layers: Sequence[Tensor]) -> Any:
+        """(L, L)."""
+        if self.kernel == "linear":
+            return cka_matrix(layers, debiased=self.debiased).numpy()
+        return [[self._cka(a, b) for b in layers] for a in layers]
 
     def state(self) -> dict[str, Any]:
         """The activations of the first row."""
