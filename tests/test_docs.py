@@ -38,7 +38,7 @@ def test_the_library_example_runs_as_printed(tmp_path, monkeypatch, capsys) -> N
     exec(compile(probe, "docs", "exec"), names)
     out = capsys.readouterr().out
     assert "(321, 321)" in out
-    assert "log 20" in out
+    assert "log 10" in out
 
 
 def test_the_gradients_example_runs_as_printed(capsys) -> None:
