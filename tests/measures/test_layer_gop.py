@@ -167,8 +167,8 @@ def test_the_rest_of_the_net_sees_the_whole_embedding_output() -> None:
 
     def rest(e: Tensor) -> Tensor:
         h = e + net.position.weight
-        h = h + net.attention(h)
-        return net.unembed(h + net.mlp(h))[:, -1]
+        h = h[:, -1] + net.attention(h)
+        return net.unembed(h + net.mlp(h))
 
     gop = layer_input_gops(net, x, ["embed"])["embed"]
     assert_same(gop, input_gop(rest, net.embed(x)))
