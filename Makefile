@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-all lint types bench oracle clean
+.PHONY: help install train browser test test-all lint types bench oracle clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 train: $(INSTALLED)  ## Run the default experiment: memorises, then generalises (seconds)
 	$(BIN)/python src/train.py
 
-test: $(INSTALLED)  ## Run the tests (a few minutes)
+browser:  ## Install Chromium for the tests of the pages, where apt can
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+		&& apt-get update -q && apt-get install -y -q chromium; } \
+		|| echo "No chromium: the tests of the pages will be skipped."
+
+test: $(INSTALLED) browser  ## Run the tests (a few minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not network and not oracle" -n 2 --dist worksteal
 
 test-all: $(INSTALLED)  ## Run all tests, slow ones and those that need the network included

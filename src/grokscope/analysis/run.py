@@ -129,6 +129,10 @@ class Run:
             raise ValueError(f"{file.path} cannot be read: table {kind} names no layers.")
         return layers
 
+    def attribute(self, group: str, name: str) -> Any:
+        """What a group of :attr:`metrics` says of itself, such as ``layers``; None if nothing."""
+        return self._file(METRICS).attribute(group, name)
+
     def epochs(self, kind: str = "batch") -> NDArray[np.int64]:
         """Epochs at which a kind was measured; ``factor`` are those that :meth:`gop` accepts."""
         if kind == "factor":

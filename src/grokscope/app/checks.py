@@ -105,6 +105,7 @@ def check_settings(config: DictConfig) -> None:
     require_int("trainer.max_epochs", get("trainer.max_epochs"))
     if get("threads") is not None:
         require_int("threads", get("threads"))
+    require_bool("report", get("report"))
     for split in ("train", "test"):
         require_float(f"thresholds.{split}", get(f"thresholds.{split}"), above=0, maximum=1)
     check_log_dir(get("paths.log_dir"), get("name"))

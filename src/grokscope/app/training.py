@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from grokscope.analysis.figures import save_figures
+from grokscope.analysis.report import write_report
 from grokscope.analysis.run import Run
 from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, prepare_processor, quiet
@@ -49,7 +50,7 @@ def train(config: DictConfig) -> float | None:
         if is_main_process():
             _begin(config, parts, folder)
         interrupted = _fit(parts, folder)
-        loss = _summarise(folder) if is_main_process() else None
+        loss = _summarise(folder, config.report) if is_main_process() else None
     if interrupted:
         raise SystemExit(INTERRUPTED)
     return loss
@@ -124,7 +125,7 @@ def _end_wandb_run() -> None:
         wandb.finish()
 
 
-def _summarise(folder: Path) -> float | None:
+def _summarise(folder: Path, report: bool) -> float | None:
     run = Run.open(folder)
     if "train_loss" not in run.metrics:
         print(f"No rows were recorded; the run is in {folder}.")
@@ -133,6 +134,8 @@ def _summarise(folder: Path) -> float | None:
         save_figures(run)
     except ImportError:
         log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
+    if report:
+        log.info("Report: %s", write_report(run))
     width = max(80, shutil.get_terminal_size().columns)
     Console(width=width).print(summary_table(run))
     log.info("Run %s: %s", run.status, "; ".join(f"{n}: {v}" for n, v in summary_rows(run)))

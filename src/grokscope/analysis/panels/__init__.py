@@ -1,0 +1,27 @@
+"""What a run shows, as plain data: the page, figures for papers and notebooks draw the same."""
+
+from __future__ import annotations
+
+from grokscope.analysis.panels.gop import gop_panels
+from grokscope.analysis.panels.groups import group_panels
+from grokscope.analysis.panels.model import Lines, Matrices, Panel, Series, Spectrum
+from grokscope.analysis.panels.source import Source
+from grokscope.analysis.panels.training import training_panels
+from grokscope.analysis.run import Run
+
+__all__ = ["Lines", "Matrices", "Panel", "Series", "Spectrum", "panels"]
+
+
+def panels(run: Run, *, points: int = 2000, frames: int = 120) -> list[Panel]:
+    """All pictures of a run, from the rows that it has at this moment.
+
+    Args:
+        run: Finished or running.
+        points: Most points of a curve, about; spikes stay.
+        frames: Most epochs of a spectrum or a matrix.
+
+    Raises:
+        ValueError: If a file of the run cannot be read, naming it.
+    """
+    source = Source(run, points, frames)
+    return [*training_panels(source), *gop_panels(source), *group_panels(source)]

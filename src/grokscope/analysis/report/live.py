@@ -1,0 +1,122 @@
+"""Serves the page of a run while it trains."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from grokscope.analysis.report.document import run_document
+from grokscope.analysis.report.page import document_json, page_html
+from grokscope.analysis.run import Run
+
+LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class LiveDocument:
+    """The newest document of a run, made again only when its files have changed.
+
+    Making it takes at most half of the time of one core: the run may share the machine.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._lock = run, threading.Lock()
+        self._seen: object = None
+        self._rest_until = 0.0
+        self._text, self._tag = "", ""
+
+    def newest(self) -> tuple[str, str]:
+        """JSON and its tag."""
+        with self._lock:
+            begun, signature = time.monotonic(), _signature(self._run.path)
+            if not self._text or (signature != self._seen and begun >= self._rest_until):
+                self._text = document_json(run_document(self._run, live=True))
+                self._tag = f'"{hashlib.sha256(self._text.encode()).hexdigest()[:32]}"'
+                self._seen = signature
+                now = time.monotonic()
+                self._rest_until = now + (now - begun)
+            return self._text, self._tag
+
+
+class LiveServer(ThreadingHTTPServer):
+    """HTTP server of one run's page; :meth:`serve_forever` until :meth:`shutdown`.
+
+    Only ``GET /`` and ``GET /data.json``; requests for another host name are refused, so that a
+    page elsewhere cannot read them through a name that it points here.
+
+    Args:
+        run: The run.
+        host: Where to listen.
+        port: 0 takes a free one.
+
+    Raises:
+        OSError: If it cannot listen there.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, run: Run, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__((host, port), _Handler)
+        self.page = page_html(run_document(run, live=True))
+        self.document = LiveDocument(run)
+        self.names = LOCAL | {host}
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        host, port = self.server_address[:2]
+        return f"http://{host!s}:{port}/"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: LiveServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.headers.get("Host", "").rpartition(":")[0] not in self.server.names:
+            self._answer(HTTPStatus.FORBIDDEN, "text/plain", "unknown host name\n")
+        elif self.path == "/":
+            self._answer(HTTPStatus.OK, "text/html", self.server.page)
+        elif self.path == "/data.json":
+            self._data()
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "text/plain", "not found\n")
+
+    def _data(self) -> None:
+        try:
+            text, tag = self.server.document.newest()
+        except (OSError, ValueError) as error:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, "text/plain", f"{error}\n")
+            return
+        if self.headers.get("If-None-Match") == tag:
+            self._answer(HTTPStatus.NOT_MODIFIED, "application/json", "", tag)
+        else:
+            self._answer(HTTPStatus.OK, "application/json", text, tag)
+
+    def _answer(self, status: HTTPStatus, kind: str, text: str, tag: str = "") -> None:
+        body = text.encode("utf-8")
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (HEADERS | ({"ETag": tag} if tag else {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: a line a second says nothing."""
+
+
+def _signature(folder: Path) -> object:
+    """Changes whenever the run has written."""
+    files = [*sorted(folder.glob("*.h5")), folder / "run.json"]
+    return [(f.name, s.st_mtime_ns, s.st_size) for f in files if f.exists() and (s := f.stat())]

@@ -1,0 +1,77 @@
+"""``python src/report.py``: pages and figures of runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+from omegaconf import DictConfig, ListConfig
+
+from grokscope.analysis.report import write_report
+from grokscope.analysis.report.live import LiveServer
+from grokscope.analysis.run import Run, printable
+from grokscope.app.errors import UserError
+from grokscope.validation import require_bool, require_int
+
+
+def report(config: DictConfig) -> None:
+    """Write a page, or serve it."""
+    if (config.run is None) == (config.runs is None):
+        raise UserError(
+            "one of run and runs must be given: python src/report.py run=logs/runs/..., or "
+            "runs='logs/multiruns/...'."
+        )
+    try:
+        if require_bool("live", config.live):
+            _serve(_run(config), str(config.host), require_int("port", config.port, minimum=0))
+        else:
+            print(write_report(_run(config), _output(config)))
+    except (ValueError, OSError) as error:
+        raise UserError(printable(str(error))) from error
+
+
+def _run(config: DictConfig) -> Run:
+    if config.run is None:
+        raise UserError("run must be a run folder where live=true, got none.")
+    return Run.open(str(config.run))
+
+
+def _output(config: DictConfig) -> Path | None:
+    """Where the page goes; None is the run's folder."""
+    if config.output is None:
+        return None
+    path = Path(str(config.output))
+    if not path.parent.is_dir():
+        raise UserError(f"output must lie in a folder that exists, got {path}.")
+    return path
+
+
+def _serve(run: Run, host: str, port: int) -> None:
+    """Until Ctrl-C or SIGTERM; the run comes first on the processor."""
+    with suppress(OSError, AttributeError):
+        os.nice(10)
+    try:
+        server = LiveServer(run, host, port)
+    except OverflowError:
+        raise UserError(f"port must be an integer from 0 to 65535, got {port}.") from None
+    except OSError as error:
+        raise UserError(
+            f"host={host} port={port} cannot be served: {error.strerror}; port=0 takes a free one."
+        ) from None
+    signal.signal(signal.SIGTERM, _interrupt)
+    print(f"{run.path} at {server.url} (Ctrl-C ends it)", flush=True)
+    with server, suppress(KeyboardInterrupt):
+        server.serve_forever(poll_interval=0.2)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _folders(value: object) -> list[Path]:
+    """The folders that ``runs`` names."""
+    given = list(value) if isinstance(value, ListConfig) else [value]
+    return [Path(str(each)) for each in given]
