@@ -30,7 +30,7 @@ ALLOWED = {
         "grokscope.measures",
         "grokscope.store",
     },
-    "analysis": {"numpy", "scipy", "rich", "yaml", "matplotlib", "grokscope.store"},
+    "analysis": {"numpy", "scipy", "rich", "yaml", "matplotlib", "PIL", "grokscope.store"},
 }
 EVERYWHERE = {"grokscope.arithmetic", "grokscope.validation"}
 

@@ -26,7 +26,7 @@ from grokscope.callbacks import Checkpoints, GOPCallback
 from grokscope.data.base import Split
 from grokscope.models.grokking import evaluating
 from grokscope.store.disk import Forecast
-from grokscope.validation import require_choice, require_float, require_int
+from grokscope.validation import require_bool, require_choice, require_float, require_int
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
 SIZES = ("widths", "n_tokens", "context", "d_in", "d_out")

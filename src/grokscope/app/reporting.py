@@ -10,9 +10,9 @@ from types import FrameType
 
 from omegaconf import DictConfig, ListConfig
 
-from grokscope.analysis.report import write_report
+from grokscope.analysis.report import COMPARISON, write_comparison, write_report
 from grokscope.analysis.report.live import LiveServer
-from grokscope.analysis.run import Run, printable
+from grokscope.analysis.run import Run, printable, runs
 from grokscope.app.errors import UserError
 from grokscope.validation import require_bool, require_int
 
@@ -27,6 +27,8 @@ def report(config: DictConfig) -> None:
     try:
         if require_bool("live", config.live):
             _serve(_run(config), str(config.host), require_int("port", config.port, minimum=0))
+        elif config.runs is not None:
+            print(_compare(config))
         else:
             print(write_report(_run(config), _output(config)))
     except (ValueError, OSError) as error:
@@ -71,7 +73,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _folders(value: object) -> list[Path]:
-    """The folders that ``runs`` names."""
-    given = list(value) if isinstance(value, ListConfig) else [value]
-    return [Path(str(each)) for each in given]
+def _compare(config: DictConfig) -> Path:
+    """The page of several runs, in the first folder unless ``output`` says where."""
+    given = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
+    folders = [Path(str(each)) for each in given]
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise UserError(f"runs must be folders, got {missing[0]}: there is none.")
+    found = {run.path.resolve(): run for folder in folders for run in runs(folder)}
+    if not found:
+        raise UserError(f"runs must hold at least one run, got none in {folders[0]}.")
+    return write_comparison(found.values(), _output(config) or folders[0] / COMPARISON)

@@ -44,12 +44,16 @@ class Lines:
         unit: What the vertical axis says: quantity and unit.
         series: The curves.
         log: Whether the vertical axis is logarithmic at first.
+        time: What the horizontal axis says where it is not epochs.
+        steps: Whether a value holds until the next one.
     """
 
     name: str
     unit: str
     series: tuple[Series, ...]
     log: bool = False
+    time: str = ""
+    steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,9 @@ class Matrices:
         columns: Names of the columns.
         epochs: (n,) ascending.
         values: (n, rows, columns).
+        axes: What rows and columns are; empty where their names say it.
+        log: Whether colours are on a logarithmic scale at first.
+        labels: What the values 0, 1, 2, ... mean; empty where they are numbers.
     """
 
     name: str
@@ -92,6 +99,9 @@ class Matrices:
     columns: tuple[str, ...]
     epochs: Array
     values: Array
+    axes: tuple[str, str] = ("", "")
+    log: bool = False
+    labels: tuple[str, ...] = ()
 
 
 Choice = Lines | Spectrum | Matrices

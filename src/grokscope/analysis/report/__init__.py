@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
+from grokscope.analysis.report.comparison import comparison_document
 from grokscope.analysis.report.document import run_document
 from grokscope.analysis.report.page import page_html
 from grokscope.analysis.run import Run
 
-NAME = "report.html"
+NAME, COMPARISON = "report.html", "comparison.html"
 
 
 def write_report(run: Run, path: Path | None = None) -> Path:
@@ -19,8 +21,21 @@ def write_report(run: Run, path: Path | None = None) -> Path:
         ValueError: If a file of the run cannot be read, naming it.
         OSError: If the page cannot be written.
     """
-    path = run.path / NAME if path is None else path
+    return _write(page_html(run_document(run)), run.path / NAME if path is None else path)
+
+
+def write_comparison(runs: Iterable[Run], path: Path) -> Path:
+    """Write the page of several runs; never half of it.
+
+    Raises:
+        ValueError: For no run, or a file of one that cannot be read, naming it.
+        OSError: If the page cannot be written.
+    """
+    return _write(page_html(comparison_document(runs)), path)
+
+
+def _write(text: str, path: Path) -> Path:
     draft = path.with_name(f".{path.name}.part")
-    draft.write_text(page_html(run_document(run)), encoding="utf-8")
+    draft.write_text(text, encoding="utf-8")
     os.replace(draft, path)
     return path

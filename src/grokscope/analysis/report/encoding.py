@@ -100,16 +100,23 @@ def _choice(choice: Choice, arrays: Arrays) -> dict[str, Any]:
 
 
 def _lines(choice: Lines, arrays: Arrays) -> dict[str, Any]:
-    series = [_series(each, arrays) for each in choice.series]
-    return {"name": choice.name, "unit": choice.unit, "log": choice.log, "series": series}
+    kind = "f" if choice.time else "i"
+    return {
+        "name": choice.name,
+        "unit": choice.unit,
+        "log": choice.log,
+        "time": choice.time,
+        "steps": choice.steps,
+        "series": [_series(each, arrays, kind) for each in choice.series],
+    }
 
 
-def _series(series: Series, arrays: Arrays) -> dict[str, Any]:
+def _series(series: Series, arrays: Arrays, kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": series.name,
         "role": series.role,
         "theory": series.theory,
-        "epochs": arrays.add(series.epochs, "i"),
+        "epochs": arrays.add(series.epochs, kind),
         "values": arrays.add(series.values),
     }
     if series.low is not None and series.high is not None:
@@ -133,7 +140,9 @@ def _matrices(choice: Matrices, arrays: Arrays) -> dict[str, Any]:
     return {
         "name": choice.name,
         "unit": choice.unit,
-        "log": False,
+        "log": choice.log,
+        "axes": list(choice.axes),
+        "labels": list(choice.labels),
         "rows": list(choice.rows),
         "columns": list(choice.columns),
         "epochs": arrays.add(choice.epochs, "i"),

@@ -41,18 +41,18 @@ const drawSpectrum = (view, choice, context, state) => {
 const drawMatrices = (view, choice, context, state) => {
   const epochs = Array.from(context.array(choice.epochs)), flat = context.array(choice.values);
   const [rows, columns] = [choice.rows, choice.columns], size = rows.length * columns.length;
-  const range = extent(flat, state.logY), last = epochs.length - 1;
+  const range = choice.labels.length ? [0, choice.labels.length - 1] : extent(flat, state.logY), last = epochs.length - 1;
   const place = Math.min(view.place ?? last, last);
   const some = (names) => names.map((_, i) => i).filter((i) => i % Math.ceil(names.length / 14) === 0);
   const show = (frame) => {
     view.place = frame;
     view.plot.replaceChildren();
     const heat = drawHeat(view, {
-      title: choice.name, unit: choice.unit, xs: columns.map((_, i) => i), ys: rows.map((_, i) => i), flip: true, range, height: choice.height,
-      at: (i, j) => flat[frame * size + j * columns.length + i], log: state.logY, noKey: choice.labels !== undefined,
-      xName: choice.xName ?? "", yName: choice.yName ?? "", xText: (v, i) => ending(columns[i] ?? "", columns.length > 8 ? 6 : 12), yText: (v, i) => rows[i] ?? "", xTicks: some(columns), yTicks: some(rows),
-      hoverText: (i, j) => `${choice.yName ?? "row"} ${rows[j]}, ${choice.xName ?? "column"} ${columns[i]}`,
-      valueText: choice.labels && ((v) => choice.labels[v] ?? "–"),
+      title: choice.name, unit: choice.unit, xs: columns.map((_, i) => i), ys: rows.map((_, i) => i), flip: true, range,
+      at: (i, j) => flat[frame * size + j * columns.length + i], log: state.logY, labels: choice.labels.length ? choice.labels : null,
+      xName: choice.axes[1], yName: choice.axes[0], xText: (v, i) => ending(columns[i] ?? "", columns.length > 8 ? 6 : 12), yText: (v, i) => rows[i] ?? "", xTicks: some(columns), yTicks: some(rows),
+      hoverText: (i, j) => `${choice.axes[0] || "row"} ${rows[j]}, ${choice.axes[1] || "column"} ${columns[i]}`,
+      valueText: choice.labels.length ? (v) => choice.labels[v] ?? "–" : undefined,
     });
     view.canvas = () => heat;
   };

@@ -66,6 +66,12 @@ const drawHeat = (view, map) => {
       const [a, b] = [y(yCuts[j]), y(yCuts[j + 1])].sort((p, q) => p - q);
       ctx.fillStyle = `rgb(${scaleColour(share(value)).join(",")})`;
       ctx.fillRect(left, a, right - left + 0.5, b - a + 0.5);
+      if (map.labels) {
+        ctx.fillStyle = share(value) > 0.5 ? "#000" : "#fff";
+        ctx.font = "12px system-ui";
+        ctx.textAlign = "center";
+        ctx.fillText(map.labels[value]?.[0].toUpperCase() ?? "", (left + right) / 2, (a + b) / 2 + 4);
+      }
     }
   }
   drawFrame(ctx, map, { x, y, xCuts, yCuts, width, height, bottom });
@@ -113,7 +119,10 @@ const drawFrame = (ctx, map, box) => {
 };
 
 const drawKey = (view, map, low, high) => {
-  if (map.noKey) return view.key.replaceChildren();
+  if (map.labels) {
+    view.key.replaceChildren(`Letters: ${map.labels.join(", ")}.`);
+    return;
+  }
   const strip = element("canvas", { width: 120, height: 10, role: "img", "aria-label": "colour scale" });
   const ctx = strip.getContext("2d");
   for (let i = 0; i < 120; i++) {

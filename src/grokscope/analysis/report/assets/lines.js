@@ -1,12 +1,19 @@
 // Curves over epochs, by uPlot.
 const HEIGHT = 300;
 
-const curve = (series, array, logX, logY) => {
+// Where a log axis shows time 0: epochs at a half, other units at half of the first later time.
+const zeroOf = (choice, array) => {
+  if (!choice.time) return FIRST;
+  const firsts = choice.series.map((series) => array(series.epochs).find((t) => t > 0) ?? 1);
+  return Math.min(...firsts, 1) / 2;
+};
+
+const curve = (series, array, logX, logY, zero) => {
   const xs = array(series.epochs), ys = array(series.values);
   const x = [], y = [], low = [], high = [];
   for (let i = 0; i < xs.length; i++) {
     if (logY && !(ys[i] > 0)) continue;
-    x.push(logX ? Math.max(xs[i], FIRST) : xs[i]);
+    x.push(logX ? Math.max(xs[i], zero) : xs[i]);
     y.push(Number.isFinite(ys[i]) ? ys[i] : null);
     if (series.low !== undefined) {
       const ends = [array(series.low)[i], array(series.high)[i]];
@@ -69,16 +76,18 @@ const aligned = (curves) => {
 const withAlpha = (hex, alpha) => hex + Math.round(alpha * 255).toString(16).padStart(2, "0");
 
 const lineOptions = (choice, context, logX, logY, width) => {
-  const series = [{ label: context.xName ?? "epoch", value: (u, v) => (context.xText ?? asEpoch)(v) }];
-  const bands = [];
+  const xText = choice.time ? asNumber : context.xText ?? asEpoch;
+  const moments = choice.time ? { generalised: 1 } : context.moments;
+  const series = [{ label: choice.time ? "time" : context.xName ?? "epoch", value: (u, v) => xText(v) }];
+  const bands = [], paths = choice.steps ? uPlot.paths.stepped({ align: 1 }) : undefined;
   let part = 0;
   for (const each of choice.series) {
-    const style = styleOf(each, each.role === "part" ? part++ : 0);
+    const style = { ...styleOf(each, each.role === "part" ? part++ : 0), paths };
     series.push({ label: each.name, ...style, spanGaps: true, points: { show: false }, value: (u, v) => asNumber(v) });
     if (each.low !== undefined) {
       const place = series.length;
       for (const end of ["low", "high"]) {
-        series.push({ label: `${each.name}, ${end}`, stroke: withAlpha(style.stroke, 0.35), width: 0.5, spanGaps: true, points: { show: false }, value: (u, v) => asNumber(v) });
+        series.push({ label: `${each.name}, ${end}`, of: place - 1, paths, stroke: withAlpha(style.stroke, 0.35), width: 0.5, spanGaps: true, points: { show: false }, value: (u, v) => asNumber(v) });
       }
       bands.push({ series: [place + 1, place], fill: withAlpha(style.stroke, 0.15) });
     }
@@ -90,19 +99,28 @@ const lineOptions = (choice, context, logX, logY, width) => {
       y: { distr: logY ? 3 : 1, range: padded(logY, choice.range) },
     },
     axes: [
-      axis(context.xLabel ?? "epoch (passes over the training set)", context.xText ?? asEpoch, 44, logX && (context.xText ? logTicks : epochTicks)),
+      axis(choice.time || (context.xLabel ?? "epoch (passes over the training set)"), xText, 44, logX && (xText === asEpoch ? epochTicks : logTicks)),
       axis(choice.unit, asTick, 72, logY && logTicks),
     ],
-    cursor: { drag: { x: true, y: false, dist: 4 }, sync: { key: context.sync ?? "epochs", setSeries: false }, dataIdx: nearest, focus: { prox: 24 } },
+    cursor: { drag: { x: true, y: false, dist: 4 }, sync: { key: choice.time || (context.sync ?? "epochs"), setSeries: false }, dataIdx: nearest, focus: { prox: 24 } },
     legend: { live: true, markers: { dash: (u, i) => (u.series[i].dash?.length ? "dashed" : "solid") } },
-    hooks: { draw: [momentLines(context.moments, logX)] },
+    hooks: { draw: [momentLines(moments, logX)], setSeries: [endsFollow] },
   };
 };
 
-// Legends are worked by keyboard too.
+// The ends of a band come and go with its curve.
+const endsFollow = (u, index, options) => {
+  if (index == null || options.show === undefined) return;
+  u.series.forEach((series, end) => {
+    if (series.of === index && series.show !== options.show) u.setSeries(end, { show: options.show });
+  });
+};
+
+// Legends are worked by keyboard too; the ends of bands have no row of their own.
 const reachableLegend = (u) => {
   u.root.querySelectorAll(".u-legend .u-series").forEach((row, index) => {
     const name = row.querySelector("th");
+    row.hidden = u.series[index]?.of !== undefined;
     if (index === 0 || !name) return;
     name.tabIndex = 0;
     name.setAttribute("aria-label", `${name.textContent}: show or hide`);
@@ -137,7 +155,7 @@ const keyboard = (u, reset) => (event) => {
 };
 
 const drawLines = (view, choice, context, state) => {
-  const curves = choice.series.map((series) => curve(series, context.array, state.logX, state.logY));
+  const curves = choice.series.map((series) => curve(series, context.array, state.logX, state.logY, zeroOf(choice, context.array)));
   const data = curves.length ? aligned(curves) : [[]];
   const zoom = view.chart && view.zoomed ? { ...view.chart.scales.x } : null;
   view.chart?.destroy();

@@ -35,11 +35,6 @@ const start = () => {
   };
 
   const fill = () => {
-    for (const table of page.tables) {
-      const made = buildTable(table), old = grid(table.section).querySelector(`[data-key="${CSS.escape(table.key)}"]`);
-      if (old) old.replaceWith(made);
-      else grid(table.section).append(made);
-    }
     for (const panel of page.panels) {
       const known = built.get(panel.key);
       if (known) {
@@ -51,6 +46,11 @@ const start = () => {
       built.set(panel.key, made);
       grid(panel.section).append(made.root);
       watcher.observe(made.root);
+    }
+    for (const table of page.tables) {
+      const made = buildTable(table), old = grid(table.section).querySelector(`[data-key="${CSS.escape(table.key)}"]`);
+      if (old) old.replaceWith(made);
+      else grid(table.section).append(made);
     }
   };
 

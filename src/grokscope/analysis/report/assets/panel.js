@@ -18,7 +18,7 @@ const csv = (rows) => {
 
 // The drawing with its title and legend, as they stand on the page.
 const picture = (panel, view) => {
-  const source = view.canvas(), ratio = devicePixelRatio || 1, names = [...view.plot.querySelectorAll(".u-legend .u-series:not(.u-off) th")].slice(1);
+  const source = view.canvas(), ratio = devicePixelRatio || 1, names = [...view.plot.querySelectorAll(".u-legend .u-series:not(.u-off):not([hidden]) th")].slice(1);
   const made = element("canvas"), ctx = made.getContext("2d");
   const perLine = Math.max(1, Math.floor(source.width / (170 * ratio)));
   const rows = Math.ceil(names.length / perLine);
