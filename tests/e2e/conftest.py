@@ -54,7 +54,7 @@ def execute(script: str, *arguments: str) -> int:
     return 0
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     """Settings of a run that takes milliseconds an epoch."""
     return TINY

@@ -22,6 +22,7 @@ FIGURES = {"curves.png", "gop.png"}
 FILES = {
     *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "config.yaml"),
     *("metrics.h5", "gop_full.h5", "gop_layers.h5", "metrics.csv", *FIGURES),
+    "report.html",
     *("train.log", "run.json", "checkpoints/last.ckpt", "checkpoints/epoch_0.ckpt"),
 }
 

@@ -23,6 +23,7 @@ from grokscope.app.build import Parts, build, prepare_processor, quiet
 from grokscope.app.checks import validate
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
+from grokscope.app.pictures import attach
 from grokscope.app.storage import note_prediction, one_line_when_full, predict
 from grokscope.callbacks import GOPCallback, StopOnInterrupt
 from grokscope.models.memory import keep_freed_memory
@@ -49,8 +50,11 @@ def train(config: DictConfig) -> float | None:
     with one_line_when_full(folder), _lock(folder):
         if is_main_process():
             _begin(config, parts, folder)
-        interrupted = _fit(parts, folder)
-        loss = _summarise(folder, config.report) if is_main_process() else None
+        try:
+            interrupted = _fit(parts, folder)
+            loss = _summarise(config, parts, folder) if is_main_process() else None
+        finally:
+            _end_wandb_run()
     if interrupted:
         raise SystemExit(INTERRUPTED)
     return loss
@@ -109,8 +113,6 @@ def _fit(parts: Parts, folder: Path) -> bool:
         update_info(folder, status="stopped")
         code = TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED
         raise SystemExit(code) from None
-    finally:
-        _end_wandb_run()
     callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]
     interrupted = any(isinstance(c, StopOnInterrupt) and c.interrupted for c in callbacks)
     if is_main_process() and read_info(folder).get("status") == "running":
@@ -125,16 +127,16 @@ def _end_wandb_run() -> None:
         wandb.finish()
 
 
-def _summarise(folder: Path, report: bool) -> float | None:
+def _summarise(config: DictConfig, parts: Parts, folder: Path) -> float | None:
     run = Run.open(folder)
     if "train_loss" not in run.metrics:
         print(f"No rows were recorded; the run is in {folder}.")
         return None
     try:
-        save_figures(run)
+        attach(parts.trainer.loggers, save_figures(run) or ())
     except ImportError:
         log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
-    if report:
+    if config.report:
         log.info("Report: %s", write_report(run))
     width = max(80, shutil.get_terminal_size().columns)
     Console(width=width).print(summary_table(run))
