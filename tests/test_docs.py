@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 OWN = "extending.md"  # its experiment is the reader's: tests/test_extending.py runs it
 TRAIN = re.compile(r"python src/train\.py ([^`#\n]*)")
+REPORT = re.compile(r"python src/report\.py ([^`#\n]*)")
 
 
 def code(page: Path) -> list[str]:
@@ -63,6 +64,44 @@ def test_the_capacity_example_runs_as_printed(capsys) -> None:
     exec(compile(script, "docs", "exec"), {})
     wide, narrow = (float(line.split()[0]) for line in capsys.readouterr().out.splitlines())
     assert wide > narrow > 0
+
+
+@pytest.fixture(scope="module")
+def two_seeds(tmp_path_factory) -> Path:
+    """A folder with ``logs`` of two tiny runs."""
+    folder = tmp_path_factory.mktemp("looking")
+    for seed in (0, 1):
+        settings = ("data.modulus=7", "net.widths=[14,16,7]", "trainer.max_epochs=5")
+        where = f"hydra.run.dir={folder / 'logs' / 'runs' / f'seed_{seed}'}"
+        entry.call("train", *settings, f"seed={seed}", where)
+    return folder
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_looking_examples_run_as_printed(two_seeds, monkeypatch, capsys, number) -> None:
+    monkeypatch.chdir(two_seeds)
+    script = code(ROOT / "docs" / "looking.md")[number]
+    exec(compile(script, "docs", "exec"), {})
+    if number == 0:
+        assert " 2 " in capsys.readouterr().out.splitlines()[0]
+    else:
+        assert (two_seeds / "loss.pdf").stat().st_size > 5000
+
+
+def reports() -> list[str]:
+    found = (REPORT.findall(page.read_text(encoding="utf-8")) for page in PAGES)
+    return sorted({c.strip() for group in found for c in group if "live" not in c})
+
+
+@pytest.mark.parametrize("command", reports())
+def test_every_report_is_written(command: str, two_seeds, monkeypatch, capsys) -> None:
+    """With the two runs in place of the folders that it names."""
+    monkeypatch.chdir(two_seeds)
+    words = [re.sub(r"^run=.*", "run=logs/runs/seed_0", word) for word in shlex.split(command)]
+    words = [re.sub(r"^runs=\[.*", "runs=[logs/runs/seed_0,logs/runs/seed_1]", w) for w in words]
+    words = [re.sub(r"^runs=logs/multi.*", "runs=logs/runs", word) for word in words]
+    entry.call("report", *words)
+    assert all(Path(line).exists() for line in capsys.readouterr().out.splitlines()[:1])
 
 
 @pytest.mark.parametrize("command", commands())

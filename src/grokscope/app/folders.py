@@ -14,6 +14,8 @@ from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.lock import FolderInUseError, check_free
 from grokscope.store.run_writer import FILES
 
+FIGURES = "figures"  # in a run's folder: what report.py draws for papers
+
 
 def run_folder(log_dir: str, name: str, ckpt_path: str | None) -> str:
     """The folder of this process's run: that of the checkpoint it resumes, or a new one.

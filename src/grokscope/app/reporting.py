@@ -10,11 +10,17 @@ from types import FrameType
 
 from omegaconf import DictConfig, ListConfig
 
+from grokscope.analysis.comparison import run_groups
+from grokscope.analysis.figures import save_panels
 from grokscope.analysis.report import COMPARISON, write_comparison, write_report
+from grokscope.analysis.report.comparison import comparison_panels
 from grokscope.analysis.report.live import LiveServer
 from grokscope.analysis.run import Run, printable, runs
 from grokscope.app.errors import UserError
-from grokscope.validation import require_bool, require_int
+from grokscope.app.folders import FIGURES
+from grokscope.validation import require_bool, require_choice, require_int
+
+FORMATS = ("pdf", "png")
 
 
 def report(config: DictConfig) -> None:
@@ -28,11 +34,30 @@ def report(config: DictConfig) -> None:
         if require_bool("live", config.live):
             _serve(_run(config), str(config.host), require_int("port", config.port, minimum=0))
         elif config.runs is not None:
-            print(_compare(config))
+            _compare(config)
         else:
-            print(write_report(_run(config), _output(config)))
+            _report_one(config)
     except (ValueError, OSError) as error:
         raise UserError(printable(str(error))) from error
+
+
+def _report_one(config: DictConfig) -> None:
+    """Page, figures and films of one run."""
+    run, formats = _run(config), _formats(config)
+    films = require_bool("animations", config.animations)
+    print(write_report(run, _output(config)))
+    if formats or films:
+        from grokscope.app.drawing import save_films, save_paper_figures
+
+        saved = save_paper_figures(run, formats) if formats else []
+        saved += save_films(run) if films else []
+        print(f"{len(saved)} files in {run.path / FIGURES}")
+
+
+def _formats(config: DictConfig) -> list[str]:
+    """What ``figures`` asks for."""
+    given = config.figures if isinstance(config.figures, ListConfig) else [config.figures]
+    return [require_choice("figures", each, FORMATS) for each in given if each is not None]
 
 
 def _run(config: DictConfig) -> Run:
@@ -73,8 +98,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _compare(config: DictConfig) -> Path:
-    """The page of several runs, in the first folder unless ``output`` says where."""
+def _compare(config: DictConfig) -> None:
+    """Page and figures of several runs, in the first folder unless ``output`` says where."""
+    formats = _formats(config)
     given = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     folders = [Path(str(each)) for each in given]
     if missing := [folder for folder in folders if not folder.is_dir()]:
@@ -82,4 +108,8 @@ def _compare(config: DictConfig) -> Path:
     found = {run.path.resolve(): run for folder in folders for run in runs(folder)}
     if not found:
         raise UserError(f"runs must hold at least one run, got none in {folders[0]}.")
-    return write_comparison(found.values(), _output(config) or folders[0] / COMPARISON)
+    print(write_comparison(found.values(), _output(config) or folders[0] / COMPARISON))
+    if formats:
+        shown = comparison_panels(run_groups(found.values()))
+        saved = save_panels(shown, folders[0] / FIGURES, formats)
+        print(f"{len(saved)} files in {folders[0] / FIGURES}")

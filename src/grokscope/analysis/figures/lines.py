@@ -20,7 +20,6 @@ from grokscope.analysis.figures.style import (
     draw_moments,
     drawable,
     epoch_axis,
-    epoch_positions,
     legend_below,
     name_moments,
     plain,
@@ -53,8 +52,12 @@ def draw_lines(lines: Lines, figure: Figure, times: GrokkingTimes | None = None)
     """
     axis = figure.subplots()
     shown = [series for series in lines.series if drawable(series.values).any()]
+    zero = _zero(lines)
     for series, look in zip(shown, looks(shown), strict=True):
-        curve(axis, series.epochs, series.values, **look)
+        if lines.steps:
+            look["drawstyle"] = "steps-post"
+        curve(axis, series.epochs, series.values, zero=zero, **look)
+        _band(axis, series, zero, look)
     axis.set_ylabel(wrapped(lines.unit))
     if not shown:
         say_empty(axis)
@@ -64,8 +67,26 @@ def draw_lines(lines: Lines, figure: Figure, times: GrokkingTimes | None = None)
     elif lines.unit.startswith("accuracy"):
         axis.set_ylim(-0.03, 1.03)
     draw_moments(axis, times, legend=True)
-    epoch_axis(axis)
+    epoch_axis(axis, *((wrapped(lines.time, 60),) if lines.time else ()))
     legend_below(figure, axis)
+
+
+def _zero(lines: Lines) -> float:
+    """Where time 0 stands on a log axis: half an epoch, or half of the first time of others."""
+    if not lines.time:
+        return 0.5
+    firsts = [s.epochs[s.epochs > 0].min(initial=1.0) for s in lines.series]
+    return float(min(firsts, default=1.0)) / 2
+
+
+def _band(axis: Axes, series: Series, zero: float, look: dict[str, Any]) -> None:
+    """What lies between the ends of a curve's spread."""
+    if series.low is None or series.high is None:
+        return
+    style: dict[str, Any] = {"color": look["color"], "alpha": 0.15, "linewidth": 0}
+    if "drawstyle" in look:
+        style["step"] = "post"
+    axis.fill_between(np.maximum(series.epochs, zero), series.low, series.high, **style)
 
 
 def looks(series: Sequence[Series]) -> list[dict[str, Any]]:
@@ -124,9 +145,11 @@ def part_looks(names: Sequence[str]) -> Any:
         yield {"color": colours[i], "linewidth": 0.8, "label": ends.get(i)}
 
 
-def curve(axis: Axes, epochs: ArrayLike, values: ArrayLike, **look: Any) -> None:
-    """One curve over epochs; 0 is drawn at 0.5, a point without neighbours as a dot."""
-    x, y = epoch_positions(epochs), np.asarray(values, dtype=float)
+def curve(
+    axis: Axes, epochs: ArrayLike, values: ArrayLike, *, zero: float = 0.5, **look: Any
+) -> None:
+    """One curve over epochs; 0 is drawn at ``zero``, a point without neighbours as a dot."""
+    x, y = np.maximum(np.asarray(epochs, dtype=float), zero), np.asarray(values, dtype=float)
     known = drawable(y)
     y = np.where(known, y, np.nan)
     (line,) = axis.plot(x, y, **{"linewidth": 1.3, **look})

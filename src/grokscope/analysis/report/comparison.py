@@ -48,22 +48,25 @@ def comparison_document(runs: Iterable[Run]) -> dict[str, Any]:
     every = [run for group in groups.groups for run in group.runs]
     if not every:
         raise ValueError("runs must hold at least one run, got none.")
-    names = _names(groups)
     arrays = Arrays()
-    panels = [*_overlays(groups, names), *_survival(groups), *_phases(groups)]
     return {
         "title": f"{len(every)} runs in {len(groups.groups)} groups",
         "verdict": _verdict(groups),
         "facts": [{"title": "Groups", "rows": _facts(groups), "open": True}],
         "moments": {"memorised": None, "generalised": None},
+        "panels": encoded(comparison_panels(groups), arrays),
         "arrays": arrays.packed,
-        "panels": encoded(panels, arrays),
         "tables": [_order_table(movers(every)), _runs_table(comparison_table(groups))],
         "live": False,
         "running": False,
         "progress": "",
         "stamp": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
     }
+
+
+def comparison_panels(groups: RunGroups) -> list[Panel]:
+    """Overlays by group, aligned ones, survival, and a phase diagram where there is one."""
+    return [*_overlays(groups, _names(groups)), *_survival(groups), *_phases(groups)]
 
 
 def _verdict(groups: RunGroups) -> str:
