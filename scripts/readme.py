@@ -75,7 +75,9 @@ def verdicts() -> str:
         if family is not None:
             counts[family] = [a + int(b) for a, b in zip(counts[family], numbers, strict=True)]
     rows = [f"| `{name}` | {' | '.join(map(str, n))} |" for name, n in counts.items() if any(n)]
-    head = "| experiments of | claims reproduced | differ | need a GPU |\n| --- | --- | --- | --- |"
+    head = (
+        "| experiments of | claims reproduced | differ | need a GPU |\n| --- | --- | --- | --- |"
+    )
     return "\n".join([head, *rows])
 
 

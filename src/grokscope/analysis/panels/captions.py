@@ -90,6 +90,55 @@ GROUPS = {  # group -> title, caption
         "Alignment with the labels, distance and change since the first row, velocity between "
         "rows (Fort et al. 2020; Kumar et al. 2023).",
     ),
+    "glue": (
+        "GLUE capacity of layers",
+        "Capacity of class manifolds that depend on each other and on the task, with effective "
+        "dimension, radius, utility and alignments (Chou et al., arXiv 2503.18114).",
+    ),
+    "simulated": (
+        "Simulated capacity of layers",
+        "Manifolds per dimension at which half of the random dichotomies are separable (Chung, "
+        "Lee, Sompolinsky 2018).",
+    ),
+    "committee": (
+        "Committee",
+        "Exact test error and the parts that it is the sum of; norm and motion of the weights "
+        "(Kumar et al. 2023, arXiv 2310.06110).",
+    ),
+    "complexity": (
+        "Complexity",
+        "Activation sparsity, absolute weight entropy and local circuit complexity (Golechha "
+        "2024, arXiv 2405.12755), norm of all parameters.",
+    ),
+    "local_complexity": (
+        "Local complexity",
+        "Mean number of hidden units whose zero set crosses a small polytope around a point, for "
+        "training, test and random points (Humayun et al. 2024, arXiv 2402.15555).",
+    ),
+    "adversarial": (
+        "Adversarial accuracy",
+        "Accuracy on samples that projected gradient descent has moved (Humayun et al. 2024).",
+    ),
+    "ipr": (
+        "Inverse participation ratio",
+        "How few frequencies a hidden unit's weights hold, 0 to 1 (Doshi et al. 2024, arXiv "
+        "2310.13061).",
+    ),
+    "ticket": (
+        "Lottery tickets",
+        "Magnitude masks of the weights and their norms (Minegishi et al. 2023, arXiv "
+        "2310.19470).",
+    ),
+    "slingshot": (
+        "Slingshots",
+        "Curvature along the coming step, its change of features, distance of the weights "
+        "(Thilak et al. 2022, arXiv 2206.04817).",
+    ),
+    "sharpness": (
+        "Sharpness",
+        "Keskar's sharpness of the training loss in a random subspace, in percent (Power et al. "
+        "2022, arXiv 2201.02177).",
+    ),
     "classes": (
         "Classes",
         "Confusion matrix (rows are true classes, numbers of samples), and the right output "

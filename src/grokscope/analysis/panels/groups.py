@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from grokscope.analysis.panels.source import Source, merged, numbered, shown
 SECTION = "Other measures"
 WIDEST = 512  # rows and columns of a matrix that is drawn
 Found = dict[str, list[Choice]]
+UNFIT = re.compile(r"[^A-Za-z0-9-]")  # for the name of a file
 
 
 def group_panels(source: Source) -> Iterator[Panel]:
@@ -26,7 +28,7 @@ def group_panels(source: Source) -> Iterator[Panel]:
         title, caption = GROUPS.get(group, (shown(group.replace("_", " ")), ""))
         for part, choices in found.items():
             if choices:
-                key, ending = f"{group}_{part}".rstrip("_"), TITLES[part]
+                key, ending = f"{UNFIT.sub('_', group)}_{part}".rstrip("_"), TITLES[part]
                 text = caption or f"Measured by the progress measure {shown(group)}."
                 yield Panel(key, SECTION, f"{title}{ending}", text, tuple(choices))
 

@@ -35,7 +35,13 @@ def write_comparison(runs: Iterable[Run], path: Path) -> Path:
 
 
 def _write(text: str, path: Path) -> Path:
+    """Put a whole page in place; nothing else is followed or left behind."""
     draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    draft.unlink(missing_ok=True)
+    try:
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path

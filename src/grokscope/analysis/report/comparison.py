@@ -34,6 +34,7 @@ from grokscope.analysis.survival import kaplan_meier
 
 SECTION, ORDER, TABLE = "Side by side", "What moves first", "Runs"
 POINTS = 160  # of a curve
+MANY = 12  # groups: more are folded
 FIRST = ("test_acc", "test_loss", "train_acc", "train_loss")
 ALIGNED = "epoch / epoch of generalisation of the run"
 
@@ -52,7 +53,7 @@ def comparison_document(runs: Iterable[Run]) -> dict[str, Any]:
     return {
         "title": f"{len(every)} runs in {len(groups.groups)} groups",
         "verdict": _verdict(groups),
-        "facts": [{"title": "Groups", "rows": _facts(groups), "open": True}],
+        "facts": [{"title": "Groups", "rows": _facts(groups), "open": len(groups.groups) <= MANY}],
         "moments": {"memorised": None, "generalised": None},
         "panels": encoded(comparison_panels(groups), arrays),
         "arrays": arrays.packed,

@@ -71,17 +71,7 @@ def _facts(run: Run) -> list[dict[str, Any]]:
     return [{"title": t, "rows": rows, "open": shown} for t, rows, shown in found if rows]
 
 
-MACHINE = (
-    "device",
-    "git",
-    "versions",
-    "python",
-    "platform",
-    "machine",
-    "host",
-    "cores",
-    "threads",
-)
+MACHINE = ("device", "machine", "versions", "git_revision")
 
 
 def _overrides(info: dict[str, Any]) -> Rows:
@@ -97,7 +87,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(node, dict) and node:
         for key, value in node.items():
             yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
+    elif prefix:
         yield cut(prefix), _plain(node)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from grokscope.analysis.report.page import document_json, page_html
 from grokscope.analysis.run import Run
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # the user has opened it to any name
 HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -28,8 +30,8 @@ class LiveDocument:
     Making it takes at most half of the time of one core: the run may share the machine.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run, self._lock = run, threading.Lock()
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.Lock()
         self._seen: object = None
         self._rest_until = 0.0
         self._text, self._tag = "", ""
@@ -37,14 +39,21 @@ class LiveDocument:
     def newest(self) -> tuple[str, str]:
         """JSON and its tag."""
         with self._lock:
-            begun, signature = time.monotonic(), _signature(self._run.path)
+            begun, signature = time.monotonic(), _signature(self._path)
             if not self._text or (signature != self._seen and begun >= self._rest_until):
-                self._text = document_json(run_document(self._run, live=True))
+                self._text = document_json(run_document(Run.open(self._path), live=True))
                 self._tag = f'"{hashlib.sha256(self._text.encode()).hexdigest()[:32]}"'
                 self._seen = signature
                 now = time.monotonic()
                 self._rest_until = now + (now - begun)
             return self._text, self._tag
+
+    def close(self) -> None:
+        """Wait for a document that is being made, and make no other.
+
+        Threads that end with the process must not end within HDF5.
+        """
+        self._lock.acquire()
 
 
 class LiveServer(ThreadingHTTPServer):
@@ -65,10 +74,19 @@ class LiveServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, run: Run, host: str = "127.0.0.1", port: int = 0) -> None:
-        super().__init__((host, port), _Handler)
         self.page = page_html(run_document(run, live=True))
-        self.document = LiveDocument(run)
-        self.names = LOCAL | {host}
+        self.document = LiveDocument(run.path)
+        self.names = None if host in EVERYWHERE else LOCAL | {host}
+        super().__init__((host, port), _Handler)
+
+    def server_close(self) -> None:
+        """Listen no longer; returns when no document is being made."""
+        super().server_close()
+        self.document.close()
+
+    def knows(self, host: str) -> bool:
+        """Whether a request for this host, with or without a port, is meant for this server."""
+        return self.names is None or re.sub(r":\d*$", "", host) in self.names
 
     @property
     def url(self) -> str:
@@ -82,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        if self.headers.get("Host", "").rpartition(":")[0] not in self.server.names:
+        if not self.server.knows(self.headers.get("Host", "")):
             self._answer(HTTPStatus.FORBIDDEN, "text/plain", "unknown host name\n")
         elif self.path == "/":
             self._answer(HTTPStatus.OK, "text/html", self.server.page)

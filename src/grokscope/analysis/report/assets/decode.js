@@ -32,6 +32,7 @@ const asTick = (x) => (x === 0 || (Math.abs(x) < 1e5 && Math.abs(x) >= 1e-3) ? S
 
 // Powers of ten, thinned to a dozen; 2 and 5 between them where there are few.
 const logTicks = (low, high) => {
+  if (!(low > 0) || !Number.isFinite(high)) return [low, high];
   const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
   const steps = to - from <= 2 ? [1, 2, 5] : [1], skip = Math.max(1, Math.ceil((to - from) / 12));
   const found = [];

@@ -1,14 +1,23 @@
 // Spectra and matrices: heat maps, with a slider over epochs.
+// Made once, so that new rows take away neither the focus nor the hand that drags it.
 const slider = (view, epochs, place, show) => {
-  const output = element("output", {}, `epoch ${asEpoch(epochs[place])}`);
-  const input = element("input", { type: "range", min: "0", max: String(epochs.length - 1), step: "1", "aria-label": "epoch" });
-  input.value = String(place);
-  input.addEventListener("input", () => {
-    output.textContent = `epoch ${asEpoch(epochs[Number(input.value)])}`;
-    input.setAttribute("aria-valuetext", output.textContent);
-    show(Number(input.value));
-  });
-  view.frames.replaceChildren(element("label", {}, "epoch ", input), output);
+  const say = (i) => {
+    view.told.textContent = `epoch ${asEpoch(epochs[i])}`;
+    view.slider.setAttribute("aria-valuetext", view.told.textContent);
+  };
+  if (!view.slider) {
+    view.told = element("output");
+    view.slider = element("input", { type: "range", min: "0", step: "1", "aria-label": "epoch" });
+    view.frames.replaceChildren(element("label", {}, "epoch ", view.slider), view.told);
+  }
+  view.slider.max = String(epochs.length - 1);
+  view.slider.value = String(place);
+  view.slider.oninput = () => {
+    say(Number(view.slider.value));
+    show(Number(view.slider.value));
+  };
+  view.frames.hidden = epochs.length < 2;
+  say(place);
 };
 
 const positive = (x, log) => (log ? Math.max(x, FIRST) : x);
@@ -57,7 +66,7 @@ const drawMatrices = (view, choice, context, state) => {
     view.canvas = () => heat;
   };
   show(place);
-  if (epochs.length > 1) slider(view, epochs, place, show);
+  slider(view, epochs, place, show);
   view.reset = () => show(last);
 };
 

@@ -134,18 +134,14 @@ const reachableLegend = (u) => {
 };
 
 // Arrows move the cursor, + and - zoom around it, Home shows all.
-const keyboard = (u, reset) => (event) => {
+const keyboard = (view, u, reset) => (event) => {
   if (event.target !== event.currentTarget) return;
   const place = u.cursor.left >= 0 ? u.cursor.left : u.over.clientWidth / 2;
-  const zoom = (factor) => {
-    const [low, high, at] = [0, u.over.clientWidth, place];
-    u.setScale("x", { min: u.posToVal(at - (at - low) * factor, "x"), max: u.posToVal(at + (high - at) * factor, "x") });
-  };
   const actions = {
     ArrowLeft: () => u.setCursor({ left: Math.max(0, place - 5), top: u.over.clientHeight / 2 }),
     ArrowRight: () => u.setCursor({ left: Math.min(u.over.clientWidth, place + 5), top: u.over.clientHeight / 2 }),
-    "+": () => zoom(0.5),
-    "-": () => zoom(2),
+    "+": () => zoomBy(view, u, place, 0.5),
+    "-": () => zoomBy(view, u, place, 2),
     Home: reset,
   };
   if (actions[event.key]) {
@@ -154,23 +150,36 @@ const keyboard = (u, reset) => (event) => {
   }
 };
 
+// Within the data, and not closer than a millionth of them.
+const zoomBy = (view, u, at, factor) => {
+  const times = u.data[0], [first, last] = [times[0], times[times.length - 1]];
+  const min = Math.max(first, u.posToVal(at - at * factor, "x"));
+  const max = Math.min(last, u.posToVal(at + (u.over.clientWidth - at) * factor, "x"));
+  if (!(max - min > 1e-6 * (last - first))) return;
+  view.zoomed = min > first || max < last;
+  u.setScale("x", { min, max });
+};
+
 const drawLines = (view, choice, context, state) => {
-  const curves = choice.series.map((series) => curve(series, context.array, state.logX, state.logY, zeroOf(choice, context.array)));
+  const zero = zeroOf(choice, context.array);
+  const curves = choice.series.map((series) => curve(series, context.array, state.logX, state.logY, zero));
   const data = curves.length ? aligned(curves) : [[]];
   const zoom = view.chart && view.zoomed ? { ...view.chart.scales.x } : null;
+  const hidden = new Set((view.chart?.series ?? []).filter((series) => !series.show).map((series) => series.label));
   view.chart?.destroy();
   view.plot.replaceChildren();
   const options = lineOptions(choice, context, state.logX, state.logY, view.plot.clientWidth || 600);
+  for (const series of options.series) if (hidden.has(series.label)) series.show = false;
   options.hooks.setSelect = [() => { view.zoomed = true; }];
   const chart = new uPlot(options, data, view.plot);
   const reset = () => {
     view.zoomed = false;
     chart.setData(data, true);
   };
-  if (zoom) chart.setScale("x", { min: zoom.min, max: zoom.max });
+  if (zoom) chart.setScale("x", { min: state.logX ? Math.max(zoom.min, zero) : zoom.min, max: zoom.max });
   chart.over.addEventListener("dblclick", () => { view.zoomed = false; });
   reachableLegend(chart);
-  view.plot.onkeydown = keyboard(chart, reset);
+  view.plot.onkeydown = keyboard(view, chart, reset);
   Object.assign(view, { chart, reset, canvas: () => chart.ctx.canvas });
 };
 

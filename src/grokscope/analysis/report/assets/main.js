@@ -77,9 +77,10 @@ const start = () => {
           fill();
           document.getElementById("stamp").textContent = page.stamp;
         }
+        if (answer.status >= 400) throw new Error(await answer.text());
         state.textContent = page.running ? `live: ${page.progress}` : `ended: ${page.progress}`;
-      } catch {
-        state.textContent = "the server does not answer";
+      } catch (error) {
+        state.textContent = error instanceof TypeError ? "the server does not answer" : error.message;
       }
       setTimeout(ask, 1000);
     };

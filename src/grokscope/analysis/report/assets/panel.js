@@ -70,9 +70,12 @@ const buildPanel = (panel, context) => {
     view.zoomed = false;
     redraw();
   } });
-  const fill = () => select.replaceChildren(...panel.choices.map((choice, i) => element("option", { value: String(i) }, choice.name)));
+  const fill = () => {
+    select.replaceChildren(...panel.choices.map((choice, i) => element("option", { value: String(i) }, choice.name)));
+    select.hidden = panel.choices.length < 2;
+  };
   fill();
-  if (panel.choices.length > 1) tools.append(select);
+  tools.append(select);
   if (panel.type !== "matrices") tools.append(logX);
   tools.append(logY);
   if (panel.type !== "matrices") tools.append(element("button", { type: "button", onclick: () => view.reset?.() }, "reset zoom"));
