@@ -44,6 +44,7 @@ bench: $(INSTALLED)  ## Run the benchmarks and write docs/benchmarks.md (half an
 	$(BIN)/python scripts/benchmark/capacity.py
 	$(BIN)/python scripts/benchmark/kernels.py
 	$(BIN)/python scripts/benchmark/overhead.py
+	$(BIN)/python scripts/benchmark/report.py
 
 oracle: $(INSTALLED)  ## Compare spectra with curvlinops (makes .bench-venv, which bench uses too)
 	OMP_NUM_THREADS=1 $$($(BIN)/python scripts/benchmark/peers/environment.py) -m pytest -m oracle tests/gradients/test_oracle.py

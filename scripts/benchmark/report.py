@@ -5,13 +5,14 @@ python scripts/benchmark/report.py [--run FOLDER] [--quick]
 Without a run it trains one of the published length with every measure: minutes. The browser is
 Debian's chromium, headless, with an empty cache; each opening is of a new window. The run is
 copied, and a spike of one epoch is planted into its losses and into a measure: both must reach
-the page.
+the page. Then the same run a hundred times, as a sweep.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -26,15 +27,17 @@ from typing import Any
 
 import h5py
 import numpy as np
+import yaml
 from timing import table, verdict, write_section
 
 from grokscope import Run
-from grokscope.analysis.report import write_report
+from grokscope.analysis.report import write_comparison, write_report
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 40_000
 MEGABYTES, SECONDS = 3.0, 1.5  # limits
 OPENINGS = 5
+RUNS, SEEDS = 100, 5  # of a sweep
 SPIKE = 1e6
 PLANTED = {"test loss": "test_loss", "trace of the batch GOP": "gop/batch/trace"}
 READY = "document.documentElement.dataset.ready === 'true'"
@@ -159,6 +162,41 @@ def measure(folder: Path) -> tuple[str, list[list[str]]]:
     return words, rows
 
 
+def sweep(folder: Path, root: Path) -> list[Run]:
+    """The run as often as a large sweep has runs: its files linked, settings of their own."""
+    found = []
+    for number in range(RUNS):
+        place = root / str(number)
+        place.mkdir(parents=True)
+        for name in ("metrics.h5", "gop_layers.h5", "run.json"):
+            os.link(folder / name, place / name)
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        config["seed"] = number % SEEDS
+        config["model"]["optimizer"]["lr"] = 1e-3 * (1 + number // SEEDS)
+        (place / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        found.append(Run.open(place))
+    return found
+
+
+def compare(folder: Path, root: Path) -> list[list[str]]:
+    """Rows of the table for the page of a sweep."""
+    runs = sweep(folder, root)
+    begun = time.perf_counter()
+    page = write_comparison(runs, root / "comparison.html")
+    written = time.perf_counter() - begun
+    with chromium() as browser:
+        open_page(browser, page)
+        openings = [open_page(browser, page) for _ in range(OPENINGS)]
+    ready, drawn = (statistics.median(getattr(o, n) for o in openings) for n in ("ready", "drawn"))
+    name = f"{RUNS} such runs, {RUNS // SEEDS} groups"
+    return [
+        [f"{name}: size", f"{page.stat().st_size / 1e6:.2f} MB", ""],
+        [f"{name}: ready", f"{ready:.2f} s", ""],
+        [f"{name}: all panels drawn", f"{drawn:.2f} s", ""],
+        [f"{name}: written", f"{written:.1f} s", ""],
+    ]
+
+
 def _panels(page: Path) -> int:
     data = page.read_text(encoding="utf-8").partition('id="data">')[2].partition("</script>")[0]
     return len(json.loads(data)["panels"])
@@ -180,6 +218,7 @@ def main() -> None:
         else:
             shutil.copytree(given.run, folder)
         words, rows = measure(folder)
+        rows += compare(folder, Path(scratch) / "sweep")
     text = f"{words}\n\n{table(['', 'median', 'limit'], rows)}"
     if given.quick:
         print(text)

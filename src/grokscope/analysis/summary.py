@@ -12,6 +12,7 @@ from rich.text import Text
 from grokscope.analysis.grokking import GrokkingTimes
 from grokscope.analysis.run import Run, printable
 
+REPORT = "report.html"
 FOREVER = 1e12  # seconds; a foreign file may say anything
 
 
@@ -42,6 +43,8 @@ def summary_rows(run: Run) -> Iterator[tuple[str, str]]:
         yield "of the measures", shares
     yield "size on disk", f"{_size(run) / 1e6:.1f} MB"
     yield "run folder", printable(str(run.path))
+    if (run.path / REPORT).exists():
+        yield "to look at", f"{REPORT} in that folder"
 
 
 def _moment(epoch: int | None, condition: str) -> str:

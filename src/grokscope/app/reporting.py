@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from grokscope.app.folders import FIGURES
 from grokscope.validation import require_bool, require_choice, require_int
 
 FORMATS = ("pdf", "png")
+MANY = 20  # runs: more take some time
 
 
 def report(config: DictConfig) -> None:
@@ -108,6 +110,8 @@ def _compare(config: DictConfig) -> None:
     found = {run.path.resolve(): run for folder in folders for run in runs(folder)}
     if not found:
         raise UserError(f"runs must hold at least one run, got none in {folders[0]}.")
+    if len(found) > MANY:
+        print(f"reading {len(found)} runs ...", file=sys.stderr, flush=True)
     print(write_comparison(found.values(), _output(config) or folders[0] / COMPARISON))
     if formats:
         shown = comparison_panels(run_groups(found.values()))
