@@ -81,7 +81,7 @@ def _output(config: DictConfig) -> Path | None:
 def _serve(run: Run, host: str, port: int) -> None:
     """Until Ctrl-C or SIGTERM; the run comes first on the processor."""
     with suppress(OSError, AttributeError):
-        os.nice(10)
+        os.nice(5)
     try:
         server = LiveServer(run, host, port)
     except OverflowError:

@@ -60,7 +60,7 @@ def _by_layer(source: Source, kind: str, name: str) -> Iterator[Series]:
     if f"{group}/{name}" in source:
         values = source.read(group, name)
         if values.ndim == 2:
-            names = source.run.layer_names(kind)
+            names = source.layer_names(kind)
             yield from source.curves(group, zip(names, values.T, strict=False), "part")
 
 
@@ -71,7 +71,7 @@ def _spectra(source: Source, kind: str) -> Iterator[Spectrum]:
     layers = f"{group}/layers"
     if f"{layers}/{EIGENVALUES}" in source:
         values = source.read(layers, EIGENVALUES)
-        for i, name in enumerate(source.run.layer_names(kind)):
+        for i, name in enumerate(source.layer_names(kind)):
             if values.ndim == 3 and i < values.shape[1]:
                 yield from _spectrum(source, layers, name, values[:, i])
 

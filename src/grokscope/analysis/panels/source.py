@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Source:
         self.run, self.metrics = run, run.metrics
         self._points, self._frames = points, frames
         self._epochs: dict[str, NDArray] = {}
+        self.layer_names = cache(run.layer_names)
 
     def __contains__(self, name: str) -> bool:
         return name in self.metrics

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from grokscope.analysis.comparison import Snapshot
 from grokscope.analysis.grokking import GrokkingTimes
 from grokscope.analysis.panels import panels
 from grokscope.analysis.report.encoding import Arrays, encoded
@@ -22,6 +23,7 @@ def run_document(run: Run, live: bool = False) -> dict[str, Any]:
     Raises:
         ValueError: If a file of the run cannot be read, naming it.
     """
+    run = Snapshot.of(run)  # one moment of a run that goes on
     times = run.grokking_as_configured()
     arrays = Arrays()
     found = encoded(panels(run), arrays)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import threading
 import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from grokscope.analysis.report.document import run_document
 from grokscope.analysis.report.page import document_json, page_html
@@ -78,6 +80,11 @@ class LiveServer(ThreadingHTTPServer):
         self.document = LiveDocument(run.path)
         self.names = None if host in EVERYWHERE else LOCAL | {host}
         super().__init__((host, port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing for a page that was closed while it was answered."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     def server_close(self) -> None:
         """Listen no longer; returns when no document is being made."""
