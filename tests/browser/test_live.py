@@ -73,9 +73,9 @@ def serve_here(folder: Path) -> Iterator[str]:
 
 
 def end(process: subprocess.Popen[str], number: signal.Signals, address: str) -> None:
-    """The signal ends it at once and without a word, and its port is free."""
+    """The signal ends it after the document at hand, without a word; its port is free."""
     process.send_signal(number)
-    out, err = process.communicate(timeout=5)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "", "")
     port = int(address.rstrip("/").rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)):
