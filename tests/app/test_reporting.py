@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -118,3 +119,30 @@ def test_a_page_that_was_there_is_replaced_whole(folder):
     assert call(f"run={folder}") == 0
     assert page.read_text(encoding="utf-8").endswith("</html>\n")
     assert np.all([not p.name.endswith(".part") for p in folder.iterdir()])
+
+
+def twice(folder: Path, second: str = "other") -> None:
+    shutil.copytree(folder, folder.with_name(second))
+
+
+def test_runs_below_a_folder_are_compared(folder, capsys):
+    twice(folder)
+    assert call("runs=.") == 0
+    assert capsys.readouterr().out.strip() == "comparison.html"
+    assert "2 runs in 1 group" in Path("comparison.html").read_text(encoding="utf-8")
+
+
+def test_a_damaged_run_is_named_and_left_out(folder, capsys):
+    twice(folder)
+    (Path("other") / METRICS).write_bytes(b"nothing")
+    assert call("runs=.") == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("left out: other/metrics.h5 cannot be read")
+    assert "1 run in 1 group" in Path("comparison.html").read_text(encoding="utf-8")
+
+
+def test_nothing_but_damaged_runs_is_an_error(folder, capsys):
+    (folder / METRICS).write_bytes(b"nothing")
+    assert call("runs=.") == 1
+    assert "runs must hold at least one run" in capsys.readouterr().err
+    assert not Path("comparison.html").exists()

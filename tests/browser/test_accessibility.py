@@ -6,6 +6,7 @@ import itertools
 import re
 
 import pytest
+from axe_findings import serious
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True}
 LOOKS = {
@@ -30,17 +31,6 @@ WHITE = (0.9505, 1.0, 1.089)
 @pytest.fixture(scope="module")
 def axe():
     return pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-
-
-def serious(results):
-    """Each finding on lines of its own."""
-    return [
-        f"{found['id']} ({found['impact']}): {found['help']}\n  {node['html'][:200]}\n"
-        f"  {node['failureSummary']}"
-        for found in results.response["violations"]
-        if found["impact"] in ("serious", "critical")
-        for node in found["nodes"][:3]
-    ]
 
 
 @pytest.mark.parametrize("look", LOOKS)

@@ -38,7 +38,7 @@ def summary_rows(run: Run) -> Iterator[tuple[str, str]]:
         splits = ("train", "test")
         yield label, "   ".join(f"{s} {_last(metrics.get(f'{s}_{kind}'))}" for s in splits)
     yield "GOP trace", _traces(run, times)
-    yield "wall time", f"{_seconds(run, 'wall')} s, measures {_seconds(run, 'measure')} s of it"
+    yield "wall time", _wall_time(run)
     if shares := _shares(run):
         yield "of the measures", shares
     yield "size on disk", f"{_size(run) / 1e6:.1f} MB"
@@ -55,6 +55,13 @@ def _last(values: Any) -> str:
     if values is None or not (known := values[~np.isnan(values)]).size:
         return "-"
     return f"{known[-1]:.4g}"
+
+
+def _wall_time(run: Run) -> str:
+    """Known at the end of a run."""
+    if "wall_seconds" not in run.info:
+        return "-"
+    return f"{_seconds(run, 'wall')} s, measures {_seconds(run, 'measure')} s of it"
 
 
 def _seconds(run: Run, what: str) -> str:

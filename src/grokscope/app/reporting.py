@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from omegaconf import DictConfig, ListConfig
 
-from grokscope.analysis.comparison import run_groups
+from grokscope.analysis.comparison import Snapshot, run_groups
 from grokscope.analysis.figures import save_panels
 from grokscope.analysis.report import COMPARISON, write_comparison, write_report
 from grokscope.analysis.report.comparison import comparison_panels
@@ -107,13 +108,31 @@ def _compare(config: DictConfig) -> None:
     folders = [Path(str(each)) for each in given]
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"runs must be folders, got {missing[0]}: there is none.")
-    found = {run.path.resolve(): run for folder in folders for run in runs(folder)}
+    every = {run.path.resolve(): run for folder in folders for run in runs(folder)}
+    if len(every) > MANY:
+        _tell(f"reading {len(every)} runs ...")
+    found = list(_readable(every.values()))
     if not found:
         raise UserError(f"runs must hold at least one run, got none in {folders[0]}.")
-    if len(found) > MANY:
-        print(f"reading {len(found)} runs ...", file=sys.stderr, flush=True)
-    print(write_comparison(found.values(), _output(config) or folders[0] / COMPARISON))
+    print(write_comparison(found, _output(config) or folders[0] / COMPARISON))
     if formats:
-        shown = comparison_panels(run_groups(found.values()))
+        shown = comparison_panels(run_groups(found))
         saved = save_panels(shown, folders[0] / FIGURES, formats)
         print(f"{len(saved)} files in {folders[0] / FIGURES}")
+
+
+def _readable(found: Iterable[Run]) -> Iterator[Snapshot]:
+    """All but the runs whose files are damaged, which are named: one of them ends no sweep."""
+    for run in found:
+        try:
+            snapshot = Snapshot.of(run)
+            for _ in (snapshot.info, snapshot.config, snapshot.grokking_as_configured()):
+                pass
+        except (ValueError, OSError) as error:
+            _tell(f"left out: {printable(str(error))}")
+        else:
+            yield snapshot
+
+
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ GROUPS = {  # group -> title, caption
     ),
     "layers": (
         "Representations of layers",
-        "Linear CKA (Kornblith et al. 2019) between layers and of each with its first row; "
+        "CKA (Kornblith et al. 2019) between layers and of each with its first row; "
         "participation ratio (Σ λ)² / Σ λ² of their covariance.",
     ),
     "capacity": (

@@ -51,7 +51,7 @@ def comparison_document(runs: Iterable[Run]) -> dict[str, Any]:
         raise ValueError("runs must hold at least one run, got none.")
     arrays = Arrays()
     return {
-        "title": f"{len(every)} runs in {len(groups.groups)} groups",
+        "title": f"{_counted(len(every), 'run')} in {_counted(len(groups.groups), 'group')}",
         "verdict": _verdict(groups),
         "facts": [{"title": "Groups", "rows": _facts(groups), "open": len(groups.groups) <= MANY}],
         "moments": {"memorised": None, "generalised": None},
@@ -85,7 +85,11 @@ def _verdict(groups: RunGroups) -> str:
 def _facts(groups: RunGroups) -> list[tuple[str, str]]:
     keys = ", ".join(groups.keys) or "nothing but the seed"
     rows = [("settings that differ", cut(keys))]
-    return rows + [(cut(group.label), f"{len(group.runs)} runs") for group in groups.groups]
+    return rows + [(cut(g.label), _counted(len(g.runs), "run")) for g in groups.groups]
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def _names(groups: RunGroups) -> list[str]:

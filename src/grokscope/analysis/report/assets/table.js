@@ -1,7 +1,18 @@
-// Tables whose columns sort: numbers by value, what is missing last.
+// Tables whose columns sort: numbers by value, also those within text; what is missing last.
 const compare = (a, b, sign) => {
   if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
-  return sign * (typeof a === "number" ? a - b : String(a).localeCompare(String(b), undefined, { numeric: true }));
+  return sign * (typeof a === "number" ? a - b : compareText(String(a), String(b)));
+};
+
+const NUMBERS = /(\d+(?:\.\d+)?(?:e[+-]?\d+)?)/;
+
+const compareText = (a, b) => {
+  const [left, right] = [a.split(NUMBERS), b.split(NUMBERS)]; // text and numbers take turns
+  for (let i = 0; i < Math.min(left.length, right.length); i++) {
+    const order = i % 2 ? Number(left[i]) - Number(right[i]) : left[i].localeCompare(right[i]);
+    if (order) return order;
+  }
+  return left.length - right.length;
 };
 
 const buildTable = (table) => {
