@@ -93,9 +93,10 @@ def test_values_that_no_axis_shows_are_left_out(tmp_path):
     values = spectrum().values.copy()
     values[0] = np.nan
     values[1, :3] = [np.inf, -1, 1e300]
-    animate(Spectrum("x", "u", "rank", EPOCHS, values), tmp_path / "a.gif", most=3)
+    film = Spectrum("x", "u", "rank", EPOCHS, values)
+    assert len(list(frames(animate(film, tmp_path / "a.gif", most=3)))) == 3
     norms = FourierNorms("x", EPOCHS, np.where(NORMS.values > 0.5, np.nan, NORMS.values))
-    animate(norms, tmp_path / "b.gif", most=2)
+    assert len(list(frames(animate(norms, tmp_path / "b.gif", most=2)))) == 2
 
 
 def test_bars_show_the_constant_cos_and_sin_of_each_frequency():

@@ -122,7 +122,8 @@ def test_a_run_s_own_revision_is_listed(make, tmp_path):
 def test_foreign_descriptions_do_not_end_it(make, tmp_path, overrides):
     folder = make(tmp_path / "run", last=3)
     update_info(folder, overrides=overrides, versions=[1], git=None, name=5, status=[1])
-    json.dumps(run_document(Run.open(folder)), allow_nan=False)
+    document = run_document(Run.open(folder))
+    assert json.loads(json.dumps(document, allow_nan=False))["title"].startswith("5: ")
 
 
 def test_long_text_is_cut_and_control_characters_are_replaced():

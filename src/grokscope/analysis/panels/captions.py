@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-EPOCH = "epoch (passes over the training set)"
-
 KINDS = {
     "batch": "G = (1/B) Σ_b g_b g_bᵀ over the B mini-batch gradients of a pass that the optimizer "
     "used; with one batch its only eigenvalue is the squared gradient norm. Layers are its "
@@ -147,9 +145,8 @@ GROUPS = {  # group -> title, caption
 }
 
 Combination = tuple[tuple[str, ...], str, bool]
-COMBINED: dict[
-    str, dict[str, Combination]
-] = {  # group -> picture -> its curves and whether the axis is logarithmic
+# group -> picture -> its curves, and whether the axis is logarithmic
+COMBINED: dict[str, dict[str, Combination]] = {
     "circuits": {
         "losses": (
             ("loss_train", "loss_test", "restricted_loss_all", "excluded_loss_2d_train_all_key"),

@@ -26,10 +26,10 @@ class Source:
     """
 
     def __init__(self, run: Run, points: int, frames: int) -> None:
-        self.run, self.metrics = run, run.metrics
+        self.metrics = run.metrics
         self._points, self._frames = points, frames
         self._epochs: dict[str, NDArray] = {}
-        self.layer_names = cache(run.layer_names)
+        self.layer_names, self._attribute = cache(run.layer_names), cache(run.attribute)
 
     def __contains__(self, name: str) -> bool:
         return name in self.metrics
@@ -82,7 +82,7 @@ class Source:
     def names(self, group: str, count: int) -> tuple[str, ...]:
         """Names of so many columns of a group: layers, parameters, or numbers from 1."""
         for known in ("layers", "parameters", "classes"):
-            found = self.run.attribute(group, known)
+            found = self._attribute(group, known)
             if isinstance(found, list) and len(found) == count:
                 return tuple(shown(str(name)) for name in found)
         return numbered(count)

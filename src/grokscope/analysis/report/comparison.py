@@ -100,13 +100,8 @@ def _names(groups: RunGroups) -> list[str]:
 
 
 def _series_of(group: RunGroup) -> list[str]:
-    """Names of one number a row in the group's first run, without clocks and older names."""
-    metrics = group.runs[0].metrics
-    own = (n for n in metrics if n.rpartition("/")[2] not in CLOCKS and "/layers/" not in n)
-    return [n for n in own if not n.startswith("gop_") and not n.endswith("_top_k")]
-
-
-CLOCKS = frozenset({"epoch", "step", "global_step"})
+    """Names of the series of the group's first run, without those of single layers."""
+    return [name for name, _ in group.runs[0].curves() if "[" not in name]
 
 
 def _importance(name: str) -> tuple[int, int, str]:

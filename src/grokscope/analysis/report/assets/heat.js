@@ -41,7 +41,7 @@ const ticksOf = (cuts, log, count) => {
 
 // map: {xs, ys, at(i, j), logX, logY, log, xName, yName, xText, yText, xTicks, yTicks, flip}
 const drawHeat = (view, map) => {
-  const width = view.plot.clientWidth || 600, height = map.height ?? HEIGHT;
+  const width = view.plot.clientWidth || 600, height = HEIGHT;
   const canvas = element("canvas", { role: "img", "aria-label": `${map.title}: heat map; the caption and the CSV file say what it holds` });
   const ratio = devicePixelRatio || 1;
   canvas.width = width * ratio;

@@ -35,9 +35,8 @@ const nearest = (u, index, at) => {
   return at;
 };
 
-const padded = (log, fixed) => (u, low, high) => {
+const padded = (log) => (u, low, high) => {
   if (low == null) return log ? [0.1, 1] : [0, 1];
-  if (fixed) return fixed;
   if (log) return [low / 1.3, high * 1.3];
   const room = (high - low || Math.abs(high) || 1) * 0.05;
   return [low - room, high + room];
@@ -96,7 +95,7 @@ const lineOptions = (choice, context, logX, logY, width) => {
     width, height: HEIGHT, series, bands,
     scales: {
       x: { time: false, distr: logX ? 3 : 1, range: (u, low, high) => (low == null ? [1, 10] : low === high ? [low * 0.9, high * 1.1 + 1] : [low, high]) },
-      y: { distr: logY ? 3 : 1, range: padded(logY, choice.range) },
+      y: { distr: logY ? 3 : 1, range: padded(logY) },
     },
     axes: [
       axis(choice.time || (context.xLabel ?? "epoch (passes over the training set)"), xText, 44, logX && (xText === asEpoch ? epochTicks : logTicks)),

@@ -43,7 +43,7 @@ const DASHES = [[], [7, 4], [2, 3], [10, 3, 2, 3]];
 const styleOf = (series, part) => {
   const own = series.theory ? "whole" : series.role === "part" ? `p${part % PARTS}` : series.role;
   const dash = series.theory ? (series.role === "test" ? [5, 5] : [1, 4]) : series.role === "part" ? DASHES[Math.floor(part / PARTS) % DASHES.length] : [];
-  return { stroke: colour(own), dash, width: series.role === "whole" ? 2.4 : series.role === "faint" ? 0.6 : 1.6 };
+  return { stroke: colour(own), dash, width: series.role === "whole" ? 2.4 : 1.6 };
 };
 
 // Viridis (van der Walt and Smith 2015, CC0) at ten places.
