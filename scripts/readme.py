@@ -29,9 +29,6 @@ HEADLINES = {  # what is said, and where its number stands
     "a published loop that looks at both losses at every epoch takes {} times as long": (
         r"published / ours = ([\d.]+)"
     ),
-    "for the Gram matrix of the p = 113 transformer's per-sample gradients `torch.func` takes {} "
-    "times as long": r"\| ([\d.]+) times ours \(>= 25: holds\); memory",
-    "and for the same {} times the memory": r"memory ([\d.]+) times ours",
     "the usual code for manifold capacity takes {} times as long": (
         r"with removal, P 47, M 200, N 512 \| 173 \| [^|]+\| ([\d.]+) \|"
     ),
