@@ -6,7 +6,7 @@ import pytest
 from lightning import Callback
 from small import data, module, trainer
 
-from grokscope.callbacks import StopOnInterrupt
+from grokscope.callbacks import StopOnSignal
 
 
 class PressCtrlC(Callback):
@@ -29,7 +29,7 @@ class PressCtrlC(Callback):
 @pytest.mark.parametrize("hook", ["on_train_epoch_start", "on_train_batch_end"])
 def test_no_pass_is_cut_short_wherever_ctrl_c_comes(steps, hook):
     before = signal.getsignal(signal.SIGINT)
-    model, task, stop = module(steps), data(batch_size=5), StopOnInterrupt()
+    model, task, stop = module(steps), data(batch_size=5), StopOnSignal()
     done = trainer(100, [stop, PressCtrlC(hook)])
     done.fit(model, datamodule=task)
     assert stop.interrupted
@@ -39,6 +39,6 @@ def test_no_pass_is_cut_short_wherever_ctrl_c_comes(steps, hook):
 
 
 def test_nobody_s_run_stops_unasked():
-    done = trainer(7, [StopOnInterrupt()])
+    done = trainer(7, [StopOnSignal()])
     done.fit(module(), datamodule=data())
     assert done.current_epoch == 7

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig
 from torch import nn
 
@@ -60,8 +61,16 @@ def build(config: DictConfig) -> Parts:
     with one_line_errors(config):
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
-        trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers or False)
+        parts = {"callbacks": callbacks, "logger": loggers or False, **_plugins(config)}
+        trainer = instantiate(config.trainer, **parts)
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
+
+
+def _plugins(config: DictConfig) -> dict[str, Any]:
+    """Under Slurm's ``srun``: Lightning leaves signals and requeueing to us."""
+    if config.trainer.get("plugins") is not None or not SLURMEnvironment.detect():
+        return {}
+    return {"plugins": [SLURMEnvironment(auto_requeue=False)]}
 
 
 def build_model(
@@ -133,7 +142,7 @@ def quiet() -> Iterator[None]:
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # asked for
     try:
         with warnings.catch_warnings():
-            for noise in ("isinstance.treespec", "does not have many workers"):
+            for noise in ("isinstance.treespec", "does not have many workers", "The `srun` comm"):
                 warnings.filterwarnings("ignore", message=f".*{noise}")
             yield
     finally:

@@ -73,6 +73,8 @@ def without_hydra(config: DictConfig) -> DictConfig:
 def validate_sweep(config: DictConfig) -> None:
     """Validate the first job of a sweep and every other value of each axis once.
 
+    What runs on other machines is tried on this one's processor.
+
     Combinations of values that fail only together are refused when their job begins, and so
     is everything from a sweeper that chooses its values as it goes.
 
@@ -89,7 +91,17 @@ def validate_sweep(config: DictConfig) -> None:
     for job in _along_the_axes(BasicSweeper.split_arguments(overrides, None)[0]):
         job_config = loader.load_sweep_config(config, job)
         OmegaConf.update(job_config, "name", config.name)
-        validate(without_hydra(job_config))
+        validate(_for_this_machine(without_hydra(job_config), config.hydra.launcher))
+
+
+def _for_this_machine(config: DictConfig, launcher: DictConfig) -> DictConfig:
+    """With the devices of this one where the runs are for others: login nodes have no GPU."""
+    if "slurm" in str(launcher.get("_target_")).lower():
+        require_choice("trainer.precision", config.trainer.get("precision"), PRECISIONS)
+        here = {"accelerator": "cpu", "devices": 1, "strategy": "auto", "num_nodes": 1}
+        for name, value in (here | {"precision": "32-true"}).items():
+            OmegaConf.update(config, f"trainer.{name}", value, force_add=True)
+    return config
 
 
 def _along_the_axes(jobs: Sequence[list[str]]) -> list[list[str]]:
@@ -105,7 +117,8 @@ def check_settings(config: DictConfig) -> None:
     require_int("trainer.max_epochs", get("trainer.max_epochs"))
     if get("threads") is not None:
         require_int("threads", get("threads"))
-    require_bool("report", get("report"))
+    for name in ("report", "resume"):
+        require_bool(name, get(name))
     for split in ("train", "test"):
         require_float(f"thresholds.{split}", get(f"thresholds.{split}"), above=0, maximum=1)
     check_log_dir(get("paths.log_dir"), get("name"))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -47,25 +49,35 @@ def run(task: Task, configs: Path, name: str) -> None:
         if "Config group override" not in str(error):
             raise
         refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
+    except UserError as error:  # of a sweep as a whole
+        refuse(str(error))
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
 
 def guard(task: Task) -> Task:
-    """End the process at a user's error, before Hydra adds lines of its own."""
+    """End the process at a user's error, before Hydra adds lines of its own.
+
+    In a sweep the other runs go on, so there it is raised as one :class:`UserError`.
+    """
 
     @wraps(task)
     def guarded(config: DictConfig) -> Any:
         try:
             return task(config)
-        except UserError as error:
-            refuse(str(error))
-        except InstantiationException as error:
-            refuse(describe_instantiation_error(error, config))
-        except OmegaConfBaseException as error:
-            refuse(describe_config_error(error))
+        except (UserError, InstantiationException, OmegaConfBaseException) as error:
+            words = _words(error, config)
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise UserError(words) from error
+            refuse(words)
 
     return guarded
+
+
+def _words(error: Exception, config: DictConfig) -> str:
+    if isinstance(error, InstantiationException):
+        return describe_instantiation_error(error, config)
+    return str(error) if isinstance(error, UserError) else describe_config_error(error)
 
 
 def register_resolvers() -> None:

@@ -14,6 +14,7 @@ from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.lock import FolderInUseError, check_free
 from grokscope.store.run_writer import FILES
 
+RANKS = ("LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
 FIGURES = "figures"  # in a run's folder: what report.py draws for papers
 
 
@@ -142,5 +143,5 @@ def folder_of(path: Path) -> Path | None:
 
 
 def is_main_process() -> bool:
-    """Whether this is the first process of the run (DDP starts others)."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+    """Whether this is the first process of the run (DDP and ``srun`` start others)."""
+    return all(os.environ.get(name, "0") == "0" for name in RANKS)

@@ -24,7 +24,11 @@ from grokscope.app.folders import (
     is_main_process,
 )
 from grokscope.app.overrides import check_added_keys, describe_hydra_error
+from grokscope.app.resuming import can_go_on, clear, earlier_run, is_finished
 from grokscope.app.storage import predicts_only
+from grokscope.app.sweeps.folder import prepare_sweep_dir
+
+CHOSEN = "${run_folder:"  # where hydra.run.dir was not typed
 
 
 class Validate(Callback):
@@ -34,6 +38,7 @@ class Validate(Callback):
         """Build everything once; a mistake ends the program with one line."""
         with _ending_the_program(config):
             check_added_keys(config.hydra.job.config_name, config.hydra.overrides.task)
+            _find_earlier_run(config)
             folder = Path(str(config.hydra.run.dir))
             forecast = validate(without_hydra(config), folder)
             if predicts_only(config):
@@ -50,6 +55,7 @@ class Validate(Callback):
             if predicts_only(config):
                 raise UserError("storage.predict_only=true is for one run: leave out --multirun.")
             validate_sweep(config)
+            prepare_sweep_dir(config)
 
 
 @contextmanager
@@ -72,13 +78,41 @@ def _ending_the_program(config: DictConfig) -> Iterator[None]:
         raise SystemExit(1) from None
 
 
+def _find_earlier_run(config: DictConfig) -> None:
+    """With ``resume=true``: go on with the run that these settings had, if there is one.
+
+    Raises:
+        SystemExit: With code 0 if that run is finished.
+    """
+    if not config.get("resume"):
+        return
+    if config.ckpt_path is not None:
+        raise UserError("resume=true finds the run itself: leave out run and ckpt_path.")
+    raw: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
+    folder: Path | None = Path(str(config.hydra.run.dir))
+    if raw["dir"].startswith(CHOSEN):
+        folder = earlier_run(Path(str(config.hydra.run.dir)).parent, config.hydra.overrides.task)
+    if folder is None:
+        return
+    if is_finished(folder):
+        print(f"{folder} is finished.")
+        raise SystemExit(0)
+    with read_write(config), read_write(config.hydra.run):
+        config.hydra.run.dir = str(folder)
+        if can_go_on(folder):
+            config.ckpt_path = str(folder)
+        elif is_main_process():
+            check_not_written(folder)
+            clear(folder)
+
+
 def _prepare_run_dir(config: DictConfig) -> None:
     """Give a new run a folder that nobody else has; refuse one with another run's rows."""
     folder = Path(str(config.hydra.run.dir))
     raw: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
     if config.ckpt_path is not None:
         check_run_dir(folder, checkpoint(config.paths.log_dir, config.name, config.ckpt_path))
-    elif not raw["dir"].startswith("${run_folder:"):
+    elif not raw["dir"].startswith(CHOSEN):
         check_run_dir(folder, None)
     else:
         with read_write(config.hydra.run):

@@ -23,9 +23,11 @@ from grokscope.app.build import Parts, build, prepare_processor, quiet
 from grokscope.app.checks import validate
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
+from grokscope.app.making_room import making_room
 from grokscope.app.pictures import attach
+from grokscope.app.resuming import last_value
 from grokscope.app.storage import note_prediction, one_line_when_full, predict
-from grokscope.callbacks import GOPCallback, StopOnInterrupt
+from grokscope.callbacks import GOPCallback, Preempted, StopOnSignal
 from grokscope.models.memory import keep_freed_memory
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.lock import FolderLock
@@ -35,29 +37,32 @@ INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTER
 
 
 def train(config: DictConfig) -> float | None:
-    """Train, summarise, and return the last test loss (what a sweeper minimises).
+    """Train, summarise, and return the ``objective`` (what a sweeper minimises).
 
     Raises:
-        SystemExit: With code 130 after Ctrl-C, so that scripts and sweeps stop too.
+        SystemExit: With code 130 after Ctrl-C, so that scripts and sweeps stop too; 75 when it
+            was asked to make room, 143 after SIGTERM.
     """
     folder = Path(config.paths.run_dir)
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        validate(config)
-    prepare_processor(config.threads)
-    keep_freed_memory()
-    with quiet():
-        parts = build(config)
-    with one_line_when_full(folder), _lock(folder):
-        if is_main_process():
-            _begin(config, parts, folder)
-        try:
-            interrupted = _fit(parts, folder)
-            loss = _summarise(config, parts, folder) if is_main_process() else None
-        finally:
-            _end_wandb_run()
+    with making_room():
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            validate(config)
+        prepare_processor(config.threads)
+        keep_freed_memory()
+        with quiet():
+            parts = build(config)
+        with one_line_when_full(folder), _lock(folder):
+            if is_main_process():
+                _begin(config, parts, folder)
+            try:
+                interrupted = _fit(parts, folder)
+                if is_main_process():
+                    _summarise(config, parts, folder)
+            finally:
+                _end_wandb_run()
     if interrupted:
         raise SystemExit(INTERRUPTED)
-    return loss
+    return _objective(config, folder) if is_main_process() else None
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:
@@ -109,12 +114,16 @@ def _fit(parts: Parts, folder: Path) -> bool:
         if type(error).__module__.partition(".")[0] != "wandb":
             raise
         raise UserError(f"logger.wandb: {error}") from error
-    except SystemExit as end:  # Lightning's answer to SIGTERM and to a second Ctrl-C
+    except Preempted as end:
+        if is_main_process():
+            update_info(folder, status=end.status)
+        raise
+    except SystemExit as end:  # Lightning's answer to a second Ctrl-C, and without ours to SIGTERM
         update_info(folder, status="stopped")
         code = TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED
         raise SystemExit(code) from None
     callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]
-    interrupted = any(isinstance(c, StopOnInterrupt) and c.interrupted for c in callbacks)
+    interrupted = any(isinstance(c, StopOnSignal) and c.interrupted for c in callbacks)
     if is_main_process() and read_info(folder).get("status") == "running":
         update_info(folder, status="stopped" if interrupted else "finished")
     return interrupted
@@ -127,18 +136,30 @@ def _end_wandb_run() -> None:
         wandb.finish()
 
 
-def _summarise(config: DictConfig, parts: Parts, folder: Path) -> float | None:
+def _summarise(config: DictConfig, parts: Parts, folder: Path) -> None:
     run = Run.open(folder)
     if "train_loss" not in run.metrics:
         print(f"No rows were recorded; the run is in {folder}.")
-        return None
-    try:
-        attach(parts.trainer.loggers, save_figures(run) or ())
-    except ImportError:
-        log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
-    if config.report:
-        log.info("Report: %s", write_report(run))
+        return
+    _show(config, parts, run)
     width = max(80, shutil.get_terminal_size().columns)
     Console(width=width).print(summary_table(run))
     log.info("Run %s: %s", run.status, "; ".join(f"{n}: {v}" for n, v in summary_rows(run)))
-    return float(run.metrics["test_loss"][-1])
+
+
+def _show(config: DictConfig, parts: Parts, run: Run) -> None:
+    """Figures and page; the run has been written, and nothing that fails here changes that."""
+    try:
+        attach(parts.trainer.loggers, save_figures(run) or ())
+        if config.report:
+            log.info("Report: %s", write_report(run))
+    except ImportError:
+        log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
+    except Exception as error:
+        log.warning("No figures or no report, see train.log: %r", error)
+        log.info("What failed:", exc_info=error)
+
+
+def _objective(config: DictConfig, folder: Path) -> float | None:
+    has_rows = "test_loss" in Run.open(folder).metrics
+    return last_value(folder, config.objective) if has_rows else None

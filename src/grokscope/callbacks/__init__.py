@@ -5,13 +5,14 @@ from grokscope.callbacks.csv_logger import CSVLogger
 from grokscope.callbacks.gop import GOPCallback
 from grokscope.callbacks.progress import ProgressBar
 from grokscope.callbacks.progress_measures import ProgressMeasure
-from grokscope.callbacks.stop import StopOnInterrupt
+from grokscope.callbacks.stop import Preempted, StopOnSignal
 
 __all__ = [
     "CSVLogger",
     "Checkpoints",
     "GOPCallback",
+    "Preempted",
     "ProgressBar",
     "ProgressMeasure",
-    "StopOnInterrupt",
+    "StopOnSignal",
 ]

@@ -89,12 +89,16 @@ class Checkpoints(Callback):
         if self.schedule.due(passes):
             self._save(trainer, f"epoch_{passes}.ckpt")
         if time.monotonic() - self._saved > self.last_every_seconds:
-            self._save(trainer, LAST)
-            self._saved = time.monotonic()
+            self.save_last(trainer)
+
+    def save_last(self, trainer: Trainer) -> None:
+        """Renew ``last.ckpt``, at the end of a pass."""
+        self._save(trainer, LAST)
+        self._saved = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of the run."""
-        self._save(trainer, LAST)
+        self.save_last(trainer)
 
     def _save(self, trainer: Trainer, name: str) -> None:
         draft = self._draft(name)

@@ -25,6 +25,7 @@ from grokscope.callbacks.measurement import Recorded
 from grokscope.callbacks.nonfinite import NonfiniteReport
 from grokscope.callbacks.probing import Probing
 from grokscope.callbacks.recorder import Pass, Recorder
+from grokscope.callbacks.stop import Preempted
 from grokscope.callbacks.stopwatch import Stopwatch
 from grokscope.callbacks.timetable import Timetable, check_epochs
 from grokscope.callbacks.waiting import WaitingRows
@@ -133,7 +134,8 @@ class GOPCallback(MeasureSettings):
         )
         self._growth = Growth(self.output_dir)
         update_info(self.output_dir, status="running", device=str(module.device))
-        update_info(self.output_dir, error=None, **environment())
+        clock = {"started": time.time(), "started_epoch": trainer.current_epoch}
+        update_info(self.output_dir, error=None, **clock, **environment())
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
             self._detector = replayed(self._detector, self.output_dir)
         loggers, detector = list(trainer.loggers), self._detector
@@ -229,10 +231,8 @@ class GOPCallback(MeasureSettings):
             with suppress(Exception):
                 self._rows.flush()
             self._rows.close()
-            interrupted = isinstance(exception, KeyboardInterrupt)
-            status = "stopped" if interrupted else failure(exception)
             with suppress(OSError):  # what ended the run is the error to raise
-                self._end(status, error=repr(exception))
+                self._end(*_ending(exception))
 
     def state_dict(self) -> dict[str, Any]:
         """What later rows depend on: the kinds' memory, adaptive schedules, events so far."""
@@ -260,15 +260,25 @@ class GOPCallback(MeasureSettings):
             batches = math.ceil(batches) if math.isfinite(batches) else UNKNOWN_BATCHES
         return self._rows_within(batches, itemsize)
 
-    def _end(self, status: str, **entries: Any) -> None:
+    def _end(self, status: str, error: str | None = None) -> None:
         assert self.output_dir is not None
         assert self._rows is not None
+        entries: dict[str, Any] = {"error": error}
         entries["wall_seconds"] = round(time.perf_counter() - self._started, 3)
         entries["measure_seconds"] = round(self._clock.total, 3)
         entries["seconds_by_measure"] = {n: round(s, 3) for n, s in self._clock.seconds.items()}
         entries["disk_bytes"] = folder_bytes(self.output_dir)
         self._detector, self._rows = self._rows.detector, None
         update_info(self.output_dir, status=status, **entries)
+
+
+def _ending(exception: BaseException) -> tuple[str, str | None]:
+    """The status of a run that this ended, and the error if it is one."""
+    if isinstance(exception, Preempted):
+        return exception.status, None
+    if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+        return "stopped", None
+    return failure(exception), repr(exception)
 
 
 def _last_epoch(trainer: Trainer) -> int | None:

@@ -15,7 +15,6 @@ from grokscope.store.text import check_number, read_text
 
 NAME = "run.json"
 DISK_FULL = "failed: disk full"
-STATUSES = ("running", "finished", "stopped", "failed", DISK_FULL)
 FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 MAX_BYTES = 2**22
 PACKAGES = ("grokscope", "torch", "lightning", "hydra-core", "h5py", "numpy")

@@ -14,7 +14,7 @@ from grokscope.analysis.run import Run, printable
 
 NAME = "name"
 IDLE_SECTIONS = ("paths", "hydra", "logger")
-IDLE_NAMES = ("seed", "run", "ckpt_path")
+IDLE_NAMES = ("seed", "run", "resume", "ckpt_path")
 IDLE_ENDINGS = ("_seed", "_dir")
 ABSENT = object()
 
@@ -54,9 +54,10 @@ def run_groups(runs: Iterable[Run]) -> RunGroups:
     """Group runs by everything but their seeds.
 
     What cannot matter is passed over: sections ``paths``, ``hydra`` and ``logger``; names that are
-    or end in ``seed``; folders (``..._dir``, ``run``, ``ckpt_path``). Everything else counts, also
-    ``trainer.max_epochs`` and schedules: unlike :func:`~grokscope.analysis.delays.delay_table`,
-    which asks for what is learned, this also keeps apart what was measured differently.
+    or end in ``seed``; folders (``..._dir``, ``run``, ``ckpt_path``); ``resume``. Everything else
+    counts, also ``trainer.max_epochs`` and schedules: unlike
+    :func:`~grokscope.analysis.delays.delay_table`, which asks for what is learned, this also
+    keeps apart what was measured differently.
 
     Settings that are copies of each other (the same last name and, in every run, the same value,
     as ``schedule.batch`` and ``callbacks.gop.schedule.batch``) are one key, the shortest name.

@@ -1,0 +1,142 @@
+"""A sweep from its list of settings to its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+from rich.console import Console
+
+from grokscope.analysis.sweeps import collect, counts, state_table, states, write_csv
+from grokscope.analysis.sweeps.collection import NAME as CSV
+from grokscope.analysis.sweeps.queue import queued
+from grokscope.analysis.sweeps.states import FINISHED, UNDER_WAY, RunState
+from grokscope.app.errors import UserError
+from grokscope.app.resuming import can_go_on, last_value
+from grokscope.app.sweeps.work import Work
+from grokscope.store.sweep import NAME, Sweep, SweepRun, identity, read_sweep
+
+Parts = tuple[HydraContext, TaskFunction, DictConfig]
+Settings = Mapping[str, Any]  # of hydra.launcher
+Doer = Callable[[Work, Sweep, Sequence[SweepRun], Settings], None]
+
+
+@dataclass
+class Ended(JobReturn):
+    """What Hydra's sweepers get of a run: its value, or an error when it is asked for."""
+
+    value: float | None = None
+    error: str | None = None
+
+    @property
+    def return_value(self) -> float | None:
+        """The objective of a finished run.
+
+        Raises:
+            UserError: For a run that is not finished.
+        """
+        if self.error is not None:
+            raise UserError(self.error)
+        return self.value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self.value = value
+
+
+def launch(
+    parts: Parts, settings: Settings, job_overrides: Sequence[Sequence[str]], do: Doer
+) -> list[JobReturn]:
+    """Do those runs that are not finished and that nobody does already; then say how all are.
+
+    Args:
+        parts: What Hydra gives to a launcher.
+        settings: Of ``hydra.launcher``.
+        job_overrides: The runs.
+        do: Who does them.
+
+    Returns:
+        One for each run, in their order.
+    """
+    context, task, config = parts
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    folder = Path(str(config.hydra.sweep.dir)).absolute()
+    sweep, runs = _planned(folder, job_overrides, list(config.hydra.overrides.task))
+    todo = _todo(sweep, runs)
+    if todo:
+        try:
+            do(Work(context, task, config, folder), sweep, todo, settings)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    sweep = read_sweep(folder)
+    found = states(sweep, queued(job.id for job in sweep.jobs))
+    write_csv(collect(found), folder / CSV)
+    _print(found, "sweep", ("reason", lambda state: state.reason))
+    print(f"{counts(found)}; {folder / CSV}", flush=True)
+    by_number = {state.run.number: state for state in found}
+    waits = bool(settings.get("wait", True))
+    return [_ended(by_number[run.number], str(config.objective), waits, found) for run in runs]
+
+
+def _planned(
+    folder: Path, job_overrides: Sequence[Sequence[str]], command: Sequence[str]
+) -> tuple[Sweep, list[SweepRun]]:
+    """The sweep with a number and a folder for each run, and these runs; ``sweep.json`` says so.
+
+    A run whose settings are there already is that one.
+    """
+    sweep = read_sweep(folder) if (folder / NAME).exists() else Sweep(folder)
+    known = {identity(run.overrides): run for run in sweep.runs.values()}
+    number = max(sweep.runs, default=-1) + 1
+    runs = []
+    for overrides in job_overrides:
+        if (key := identity(overrides)) not in known:
+            own = tuple(o for o in overrides if not o.startswith("resume="))
+            known[key] = SweepRun(number, own, str(number))
+            number += 1
+        runs.append(known[key])
+    sweep = sweep.with_runs(runs).of_command(command)
+    sweep.write()
+    return sweep, runs
+
+
+def _todo(sweep: Sweep, runs: Sequence[SweepRun]) -> list[SweepRun]:
+    """The runs to do; the table of all if some were done before."""
+    wanted = {run.number for run in runs}
+    queue = queued(job.id for job in sweep.jobs) if sweep.jobs else None
+    found = [state for state in states(sweep, queue) if state.run.number in wanted]
+    if any(state.state != "missing" for state in found):
+        _print(found, "to do", ("now", _plan))
+    done = {s.run.number for s in found if s.state == FINISHED or s.state in UNDER_WAY}
+    return [run for run in dict.fromkeys(runs) if run.number not in done]
+
+
+def _plan(state: RunState) -> str:
+    if state.state == FINISHED:
+        return "-"
+    if state.state in UNDER_WAY:
+        return f"left alone: {state.reason or 'another process does it'}"
+    if can_go_on(state.path):
+        return "goes on from its checkpoint"
+    return "begins"
+
+
+def _print(found: list[RunState], title: str, last: Any) -> None:
+    Console().print(state_table(title, found, last))
+
+
+def _ended(state: RunState, objective: str, waits: bool, found: Sequence[RunState]) -> JobReturn:
+    if state.state == FINISHED:
+        value = last_value(state.path, objective)
+        return Ended(status=JobStatus.COMPLETED, value=value)
+    if not waits and state.state in UNDER_WAY:
+        return Ended(status=JobStatus.COMPLETED)
+    bad = [each for each in found if each.state != FINISHED]
+    first = f"{state.run.number} ({state.state}{': ' + state.reason if state.reason else ''})"
+    words = f"{len(bad)} of {len(found)} runs are not finished, the first is run {first}"
+    return Ended(status=JobStatus.FAILED, error=f"{words}; resume=true goes on with them.")

@@ -1,0 +1,35 @@
+"""Runs of a sweep on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from grokscope.app.sweeps.pool import Pool
+from grokscope.app.sweeps.work import Work
+from grokscope.store.sweep import Sweep, SweepRun
+from grokscope.validation import require_int
+
+
+def run_here(
+    work: Work, sweep: Sweep, runs: Sequence[SweepRun], settings: Mapping[str, Any]
+) -> None:
+    """One after the other in this process, or several at once in processes of their own.
+
+    Args:
+        work: The sweep.
+        sweep: Its runs.
+        runs: Those to do.
+        settings: Of ``hydra.launcher``: ``runs_at_once``.
+    """
+    at_once = require_int("hydra.launcher.runs_at_once", settings.get("runs_at_once", 1))
+    if at_once == 1:
+        for run in runs:
+            print(f"run {run.number}: {' '.join(run.overrides)}", flush=True)
+            work.do(run)
+        return
+    Pool(work, at_once, _tell).run(runs)
+
+
+def _tell(run: SweepRun, happened: str | None) -> None:
+    print(f"run {run.number}: {happened or 'done'}", flush=True)

@@ -1,0 +1,174 @@
+"""Processes that do runs side by side; the death of one of them costs its own run only."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import torch
+
+from grokscope.app.making_room import making_room, signals
+from grokscope.app.sweeps.work import Work
+from grokscope.callbacks.stop import Preempted
+from grokscope.store.info import read_info, update_info
+from grokscope.store.sweep import SweepRun
+
+CONSOLE = "console.log"  # in a run's folder: what it would have printed
+
+
+def share_processors(processes: int) -> None:
+    """Use this process's share of the cores that Slurm or the system has given to all of them.
+
+    Not every cluster binds a job to its cores; without this it would use the others' too, and all
+    would be slow. ``OMP_NUM_THREADS`` and the setting ``threads`` come first.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, _cores() // processes))
+
+
+def _cores() -> int:
+    if asked := os.environ.get("SLURM_CPUS_PER_TASK"):
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Pool:
+    """Does runs in at most so many processes.
+
+    A signal that asks to make room, and Ctrl-C, go on to the processes, which end their runs in
+    order; no further one is begun.
+
+    Args:
+        work: What the runs belong to.
+        at_once: Most processes.
+        done: Called after each run with it and what happened: None, or the words for it.
+    """
+
+    def __init__(
+        self, work: Work, at_once: int, done: Callable[[SweepRun, str | None], None]
+    ) -> None:
+        self._payload, self._at_once, self._done = cloudpickle.dumps(work), at_once, done
+        self._folder = work.folder
+        self._idle: list[tuple[Connection, SpawnProcess]] = []
+        self._busy: dict[Connection, tuple[SpawnProcess, SweepRun]] = {}
+        self._asked: int | None = None
+
+    def run(self, runs: Iterable[SweepRun]) -> None:
+        """Do them all.
+
+        Raises:
+            Preempted: When every process has made room, after a signal.
+            KeyboardInterrupt: Likewise after Ctrl-C.
+        """
+        waiting = deque(runs)
+        with self._signals():
+            while self._busy or (waiting and self._asked is None):
+                while waiting and self._asked is None and len(self._busy) < self._at_once:
+                    self._give(waiting.popleft())
+                for connection in wait(list(self._busy)):
+                    assert isinstance(connection, Connection)
+                    self._take(connection)
+            for connection, process in self._idle:
+                connection.close()
+                process.join()
+        if self._asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._asked is not None:
+            raise Preempted(self._asked)
+
+    def _give(self, run: SweepRun) -> None:
+        connection, process = self._idle.pop() if self._idle else self._start()
+        connection.send(run)
+        self._busy[connection] = process, run
+
+    def _take(self, connection: Connection) -> None:
+        process, run = self._busy.pop(connection)
+        try:
+            answer = connection.recv()
+        except (EOFError, OSError):
+            process.join()
+            answer = f"its process ended with {_ending(process.exitcode)}"
+            if self._asked is None:
+                _note_death(self._folder / run.folder, answer)
+        else:
+            self._idle.append((connection, process))
+        self._done(run, answer)
+
+    def _start(self) -> tuple[Connection, SpawnProcess]:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._payload, self._at_once))
+        process.start()
+        theirs.close()
+        return ours, process
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Passed on; the first one is remembered."""
+
+        def pass_on(number: int, frame: Any) -> None:
+            self._asked = self._asked or number
+            if number != signal.SIGINT:  # a terminal sends it to all of them
+                for process, _ in self._busy.values():
+                    with suppress(ProcessLookupError):
+                        os.kill(process.pid or 0, number)
+
+        numbers = [*signals(), signal.SIGINT]
+        previous = {number: signal.signal(number, pass_on) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def _serve(connection: Connection, payload: bytes, at_once: int) -> None:
+    """In a process of its own: do run after run."""
+    share_processors(at_once)
+    with making_room(), suppress(EOFError, KeyboardInterrupt):
+        work: Work = cloudpickle.loads(payload)
+        while True:
+            run = connection.recv()
+            _redirect(work.folder / run.folder)
+            answer = None
+            try:
+                work.do(run)
+            except Preempted as end:
+                answer = end.status
+            except (SystemExit, KeyboardInterrupt):
+                answer = "stopped"
+            connection.send(answer)
+
+
+def _redirect(folder: Path) -> None:
+    """What the run prints goes to a file; here it would mix with the others'."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with (folder / CONSOLE).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def _note_death(folder: Path, words: str) -> None:
+    """For a run that could not say it itself; one that had begun keeps its status."""
+    begun = read_info(folder)
+    update_info(folder, status=begun.get("status", "killed"), error=words)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

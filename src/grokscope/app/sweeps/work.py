@@ -1,0 +1,96 @@
+"""One run of a sweep, done by whatever process it was given to."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from grokscope.app.cli import register_resolvers
+from grokscope.app.errors import UserError
+from grokscope.app.resuming import can_go_on, clear, is_finished
+from grokscope.store.info import read_info, update_info
+from grokscope.store.sweep import SweepRun
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process needs to do any run of a sweep; goes to others by cloudpickle.
+
+    Attributes:
+        context: Hydra's loader and callbacks.
+        task: Trains with a configuration.
+        config: The sweep's.
+        folder: The sweep's.
+        singletons: Hydra's state.
+    """
+
+    context: HydraContext
+    task: TaskFunction
+    config: DictConfig
+    folder: Path
+    singletons: Any = field(default_factory=Singleton.get_state)
+
+    def do(self, run: SweepRun) -> None:
+        """Bring a run to its end, from where it is; nothing is done for one that is finished.
+
+        What it raises is written down in its ``run.json`` and ``train.log``.
+        """
+        Singleton.set_state(self.singletons)
+        setup_globals()
+        register_resolvers()
+        folder = self.folder / run.folder
+        if not is_finished(folder):
+            self._train(self.job_config(run), folder)
+
+    def job_config(self, run: SweepRun) -> DictConfig:
+        """The configuration of a run, Hydra's own included."""
+        config = self.context.config_loader.load_sweep_config(self.config, list(run.overrides))
+        with read_write(config), open_dict(config.hydra):
+            config.hydra.job.id = f"{config.hydra.job.name}_{run.number}"
+            config.hydra.job.num = run.number
+            config.hydra.sweep.dir = str(self.folder)
+            config.hydra.sweep.subdir = run.folder
+        return config
+
+    def _train(self, config: DictConfig, folder: Path) -> None:
+        if can_go_on(folder):
+            OmegaConf.update(config, "ckpt_path", str(folder))
+        else:
+            clear(folder)
+        caught: list[Exception] = []
+
+        def task(settings: DictConfig) -> Any:
+            try:
+                return self.task(settings)
+            except Exception as error:
+                caught.append(error)
+                raise
+
+        run_job(
+            hydra_context=self.context,
+            task_function=task,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        for error in caught:
+            note_failure(folder, error)
+
+
+def note_failure(folder: Path, error: Exception) -> None:
+    """Write down why a run failed."""
+    known = isinstance(error, UserError)
+    status = str(read_info(folder).get("status", ""))
+    text = str(error) if known else repr(error)
+    failed = status if status.startswith("failed") else "failed"
+    update_info(folder, status=failed, error=text)
+    log.error("%s failed: %s", folder, text, exc_info=None if known else error)

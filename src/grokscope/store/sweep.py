@@ -1,0 +1,132 @@
+"""``sweep.json``: the runs of a sweep, and the Slurm jobs that were to do them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from grokscope.store.text import read_text
+
+NAME = "sweep.json"
+MAX_BYTES = 2**28
+OWN = ("resume", "run", "ckpt_path", "paths.log_dir")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep.
+
+    Attributes:
+        number: ``hydra.job.num``.
+        overrides: What was typed for it, as ``key=value``.
+        folder: Its folder, below the sweep's.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    folder: str
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A job, or a task of an array.
+
+    Attributes:
+        id: As Slurm writes it, such as ``123`` or ``123_4``.
+        runs: Numbers of its runs.
+    """
+
+    id: str
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What ``sweep.json`` says.
+
+    Attributes:
+        folder: Of the sweep.
+        runs: By number.
+        jobs: In the order in which they were submitted.
+        command: The overrides that were typed, unexpanded.
+    """
+
+    folder: Path
+    runs: dict[int, SweepRun] = field(default_factory=dict)
+    jobs: tuple[SlurmJob, ...] = ()
+    command: tuple[str, ...] = ()
+
+    def path(self, run: SweepRun) -> Path:
+        """The folder of a run."""
+        return self.folder / run.folder
+
+    def job_of(self, number: int) -> SlurmJob | None:
+        """The last job that was to do a run."""
+        return next((job for job in reversed(self.jobs) if number in job.runs), None)
+
+    def with_runs(self, runs: Iterable[SweepRun]) -> Sweep:
+        """The same with further runs."""
+        return replace(self, runs=self.runs | {run.number: run for run in runs})
+
+    def with_jobs(self, jobs: Iterable[SlurmJob]) -> Sweep:
+        """The same with further jobs."""
+        return replace(self, jobs=(*self.jobs, *jobs))
+
+    def of_command(self, command: Iterable[str]) -> Sweep:
+        """The same after this command."""
+        return replace(self, command=tuple(command))
+
+    def write(self) -> None:
+        """Replace the file whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        content = {
+            "command": self.command,
+            "runs": [asdict(run) for run in self.runs.values()],
+            "jobs": [asdict(job) for job in self.jobs],
+        }
+        draft = self.folder / f".{NAME}.part"
+        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(draft, self.folder / NAME)
+
+
+def identity(overrides: Iterable[str]) -> frozenset[str]:
+    """What makes two runs the same: their settings, less those of where and whether to go on."""
+    return frozenset(o for o in overrides if o.partition("=")[0].lstrip("+") not in OWN)
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read ``sweep.json``, which may be anybody's.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        ValueError: If it is not one.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"sweep must be a sweep's folder, got {folder}: no {NAME} there.")
+    try:
+        content = json.loads(read_text(path, MAX_BYTES))
+        runs = [_run(entry) for entry in content["runs"]]
+        jobs = tuple(_job(entry) for entry in content["jobs"])
+        command = tuple(map(str, content["command"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} is not the list of a sweep's runs: {error!r}") from None
+    return Sweep(folder, {run.number: run for run in runs}, jobs, command)
+
+
+def _run(entry: Any) -> SweepRun:
+    folder = Path(str(entry["folder"]))
+    if folder.is_absolute() or ".." in folder.parts:
+        raise ValueError(f"{folder} is not below the sweep's folder.")
+    return SweepRun(int(entry["number"]), tuple(map(str, entry["overrides"])), str(folder))
+
+
+def _job(entry: Any) -> SlurmJob:
+    name = str(entry["id"])
+    if not name.replace("_", "").isdecimal():
+        raise ValueError(f"{name!r} is not the number of a job.")
+    return SlurmJob(name, tuple(map(int, entry["runs"])))
