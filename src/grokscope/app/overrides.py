@@ -27,6 +27,9 @@ from grokscope.app.errors import (
 OPEN = ("callbacks", "data", "hydra", "logger", "measures.progress", "model", "net", "trainer")
 """Nodes to which + may add a key: their constructors refuse what they do not know."""
 
+EXTRAS = {"hydra/sweeper/optuna": "optuna"}
+"""Choices that a package brings along, and the extra of ours that installs it."""
+
 
 def check_arguments() -> None:
     """Refuse options that Hydra's command line does not have; what it prints is longer."""
@@ -96,7 +99,10 @@ def _is_open(key: str) -> bool:
 
 def _unknown_choice(text: str, argv: Sequence[str]) -> str:
     wanted = re.search(r"Could not find '([^']+)'", text)
-    group, _, choice = (wanted[1] if wanted else "?").rpartition("/")
+    name = wanted[1] if wanted else "?"
+    if name in EXTRAS:
+        return f"{name} must be installed: pip install 'grokscope[{EXTRAS[name]}]'."
+    group, _, choice = name.rpartition("/")
     typed = (a.partition("=")[0].lstrip("+") for a in argv if a.endswith(f"={choice}"))
     key = next((k for k in typed if k.partition("@")[0] == group), group)
     options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)

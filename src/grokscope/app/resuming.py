@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from grokscope.analysis.run import Run
 from grokscope.app.checkpoints import newest_whole
 from grokscope.app.errors import UserError
@@ -61,18 +63,22 @@ def last_value(folder: Path, objective: str) -> float:
             run that never got there (our choice: the least that it can be).
 
     Raises:
-        UserError: If the run has no such metric.
+        UserError: If the run has no rows, or no such metric with one value a row.
     """
     run = Run.open(folder)
+    if not run.metrics:
+        raise UserError(f"objective={objective} must have rows to come from: {folder} has none.")
     if objective in EPOCHS:
         epochs = getattr(run.grokking_as_configured(), objective)
         return float(run.config["trainer"]["max_epochs"] if epochs is None else epochs)
-    if objective not in run.metrics:
+    values = np.asarray(run.metrics.get(objective, ()), dtype=np.float64)
+    numbers = values[~np.isnan(values)]
+    if values.ndim != 1 or not len(numbers):
         raise UserError(
             f"objective must be one of {', '.join(EPOCHS)} or a metric of the run such as "
             f"test_loss, got {objective!r}."
         )
-    return float(run.metrics[objective][-1])
+    return float(numbers[-1])
 
 
 EPOCHS = ("memorised", "generalised", "delay")

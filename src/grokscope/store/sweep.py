@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +15,9 @@ from grokscope.store.text import read_text
 
 NAME = "sweep.json"
 MAX_BYTES = 2**28
+MOST = 2**31  # numbers of runs
+WORDS = 300  # characters of an error, which may hold what a stranger wrote
+JOB = re.compile(r"\d{1,18}(_\d{1,18})?", re.ASCII)
 OWN = ("resume", "run", "ckpt_path", "paths.log_dir")
 
 
@@ -110,23 +115,55 @@ def read_sweep(folder: Path) -> Sweep:
         raise FileNotFoundError(f"sweep must be a sweep's folder, got {folder}: no {NAME} there.")
     try:
         content = json.loads(read_text(path, MAX_BYTES))
-        runs = [_run(entry) for entry in content["runs"]]
-        jobs = tuple(_job(entry) for entry in content["jobs"])
-        command = tuple(map(str, content["command"]))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is not the list of a sweep's runs: {error!r}") from None
-    return Sweep(folder, {run.number: run for run in runs}, jobs, command)
+        runs = [_run(entry) for entry in _list(content["runs"])]
+        jobs = tuple(_job(entry) for entry in _list(content["jobs"]))
+        sweep = Sweep(folder, {run.number: run for run in runs}, jobs, _texts(content["command"]))
+        _check_own("number", [run.number for run in runs])
+        _check_own("folder", [run.folder for run in runs])
+    except KeyError as error:
+        raise ValueError(f"{path} is not the list of a sweep's runs: no {error}.") from None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{path} is not the list of a sweep's runs: {str(error)[:WORDS]}"
+        ) from None
+    return sweep
 
 
 def _run(entry: Any) -> SweepRun:
-    folder = Path(str(entry["folder"]))
-    if folder.is_absolute() or ".." in folder.parts:
-        raise ValueError(f"{folder} is not below the sweep's folder.")
-    return SweepRun(int(entry["number"]), tuple(map(str, entry["overrides"])), str(folder))
+    text = entry["folder"]
+    folder = Path(text)
+    if folder.is_absolute() or ".." in folder.parts or not folder.parts or "\0" in text:
+        raise ValueError(f"{text!r} is not below the sweep's folder.")
+    return SweepRun(_count(entry["number"]), _texts(entry["overrides"]), str(folder))
 
 
 def _job(entry: Any) -> SlurmJob:
-    name = str(entry["id"])
-    if not name.replace("_", "").isdecimal():
+    name = entry["id"]
+    if not JOB.fullmatch(name):
         raise ValueError(f"{name!r} is not the number of a job.")
-    return SlurmJob(name, tuple(map(int, entry["runs"])))
+    return SlurmJob(name, tuple(map(_count, _list(entry["runs"]))))
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < MOST:
+        raise ValueError(f"{value!r} is not the number of a run.")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not all(isinstance(value, str) for value in _list(values)):
+        raise ValueError(f"{values!r} must hold text.")
+    return tuple(values)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} must be a list.")
+    return value
+
+
+def _check_own(name: str, values: list[Any]) -> None:
+    """Else two runs would be one."""
+    if len(set(values)) < len(values):
+        ((twice, _),) = Counter(values).most_common(1)
+        raise ValueError(f"each run must have a {name} of its own, got {twice!r} twice.")

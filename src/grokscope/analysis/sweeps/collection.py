@@ -5,60 +5,88 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from grokscope.analysis.comparison import Snapshot, comparison_table, run_groups
 from grokscope.analysis.run import Run, printable
-from grokscope.analysis.sweeps.states import RunState
+from grokscope.analysis.sweeps.states import MISSING, RunState
 
 NAME = "sweep.csv"
 MEASURED = (
     *("memorised", "generalised", "delay", "train_loss", "test_loss", "train_acc", "test_acc"),
     *("wall_seconds", "measure_seconds"),
 )
+OWN = ("run", "state", "epoch", *MEASURED, "reason", "path")  # columns that are no settings
+DELETED = "~"  # in the column of a setting that a run has deleted: ~key
+FORMULA = ("=", "+", "-", "@")  # with which a spreadsheet begins to compute
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def collect(found: Sequence[RunState]) -> list[dict[str, Any]]:
     """One row a run: number, state, a column for each key that was typed, what came out, path.
 
-    ``memorised``, ``generalised`` and ``delay`` are epochs, by the run's own thresholds; losses
-    and accuracies are the last finite ones. None is what a run does not have or never reached.
+    A key that is also the name of another column has ``override `` before it. Values are as they
+    were typed, quotes included. ``memorised``, ``generalised`` and ``delay`` are epochs, by the
+    run's own thresholds; losses and accuracies are the last finite ones. Seconds are those of
+    the part of a run since it last went on. None is what a run does not have or never reached.
     """
     keys = list(dict.fromkeys(key for each in found for key in _settings(each)))
     return [_row(each, keys) for each in found]
 
 
 def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> Path:
-    """Replace a file by these rows, with a line of names first; None is an empty field."""
+    """Replace a file by these rows, with a line of names first; None is an empty field.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe before it: a sweep may be
+    a stranger's. Numbers stay what they are.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    for line in ([*rows[0]] if rows else [], *([*row.values()] for row in rows)):
+        writer.writerow([_harmless(value) for value in line])
     draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        draft.write_text(text.getvalue(), encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
     return path
 
 
 def _row(state: RunState, keys: Sequence[str]) -> dict[str, Any]:
     settings = _settings(state)
-    row: dict[str, Any] = {"run": state.run.number, "state": state.state}
+    row: dict[str, Any] = {"run": state.run.number, "state": printable(state.state)}
     row |= {key: settings.get(key) for key in keys}
     row |= {"epoch": state.epoch, **_measured(state), "reason": state.reason or None}
     return row | {"path": printable(str(state.path))}
 
 
 def _settings(state: RunState) -> dict[str, str]:
-    pairs = (override.partition("=") for override in state.run.overrides)
-    return {printable(key.lstrip("+~")): printable(value) for key, _, value in pairs}
+    found = {}
+    for override in state.run.overrides:
+        typed, is_set, value = override.partition("=")
+        key = printable(typed.lstrip("+~"))
+        key = f"override {key}" if key in OWN else key
+        found[key] = DELETED if typed.startswith("~") and not is_set else printable(value)
+    return found
 
 
 def _measured(state: RunState) -> dict[str, Any]:
     """What came out; nothing for a run without rows, or whose files are damaged."""
+    nothing = dict.fromkeys(MEASURED)
+    if state.state == MISSING:
+        return nothing
     try:
         (row,) = comparison_table(run_groups([Snapshot.of(Run.open(state.path))]))
         return {name: getattr(row, name) for name in MEASURED}
     except (ValueError, OSError):
-        return dict.fromkeys(MEASURED)
+        return nothing
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(FORMULA) and not NUMBER.fullmatch(value):
+        return f"'{value}"
+    return value

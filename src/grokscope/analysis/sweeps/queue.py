@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterable
 
@@ -32,9 +33,10 @@ def queued(jobs: Iterable[str]) -> dict[str, str] | None:
 
 def _squeue(masters: list[str]) -> dict[str, str] | None:
     command = ["squeue", "--noheader", "--array", "--format=%i|%T", f"--jobs={','.join(masters)}"]
+    own = {n: v for n, v in os.environ.items() if not n.startswith("SQUEUE_")}  # a user's filters
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=own, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from typing import Any
 
 from grokscope.analysis.comparison.grouping import as_number
 from grokscope.analysis.run import Run, printable
+from grokscope.store.info import NAME as INFO
+from grokscope.store.lock import FolderInUseError, check_free
 from grokscope.store.run_writer import METRICS
-from grokscope.store.sweep import Sweep, SweepRun
+from grokscope.store.sweep import NAME, SlurmJob, Sweep, SweepRun
 
 FINISHED, RUNNING, WAITING, MISSING = "finished", "running", "waiting", "missing"
+FAILED, KILLED, UNKNOWN = "failed", "killed", "unknown"
 UNDER_WAY = (RUNNING, WAITING)
+PENDING = "PENDING"  # of Slurm's words the one for a job that has no processes
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class RunState:
         run: Its number and settings.
         path: Its folder, which may not exist yet.
         state: ``missing``, ``waiting`` (in Slurm's queue), or as :attr:`grokscope.Run.status`.
-        epoch: Passes done.
+        epoch: Passes done, by the last row.
         epochs: Passes of the whole run.
         seconds_left: At the speed so far; None if it is not running or has no row yet.
         reason: Why it is not finished, as far as it is known.
+        seconds: Of the whole run at its own speed; None for one that is neither running nor
+            finished, or has no row yet.
     """
 
     run: SweepRun
@@ -38,10 +45,14 @@ class RunState:
     epochs: int | None = None
     seconds_left: float | None = None
     reason: str = ""
+    seconds: float | None = None
 
 
 def states(sweep: Sweep, queue: Mapping[str, str] | None) -> list[RunState]:
     """One for each run, by number.
+
+    A run whose job is still in the queue ``waits`` if it ended before that job was submitted, or
+    was asked to make room: the job will go on with it. One that failed since has ``failed``.
 
     Args:
         sweep: The sweep.
@@ -50,81 +61,106 @@ def states(sweep: Sweep, queue: Mapping[str, str] | None) -> list[RunState]:
     return [_state(sweep, sweep.runs[number], queue) for number in sorted(sweep.runs)]
 
 
-def time_left(found: list[RunState]) -> float | None:
-    """Seconds until the last run ends, if as many run at once as do now; None if nobody knows.
-
-    Runs that wait are taken to be as long as the mean of those that have been timed.
-    """
-    running = [each for each in found if each.state == RUNNING]
-    left = [each.seconds_left for each in running]
-    waiting = sum(each.state == WAITING for each in found)
-    known = [seconds for seconds in left if seconds is not None]
-    if not known or len(known) < len(left):
-        return None
-    lengths = [length for each in found if (length := _length(each)) is not None]
-    if waiting and not lengths:
-        return None
-    work = sum(known) + waiting * (sum(lengths) / len(lengths) if lengths else 0.0)
-    return max(max(known), work / len(running))
-
-
 def _state(sweep: Sweep, run: SweepRun, queue: Mapping[str, str] | None) -> RunState:
     path, job = sweep.path(run), sweep.job_of(run.number)
+    known = queue is not None
     in_queue = queue.get(job.id) if job and queue is not None else None
     try:
         found = Run.open(path)
-        status, info = found.status, found.info
-        epoch, epochs = _epoch(found), _epochs(found)
+        status, info, epoch, epochs = found.status, found.info, _epoch(found), _epochs(found)
     except FileNotFoundError:
-        waits = f"job {job.id} {in_queue}" if job and in_queue else ""
-        return RunState(run, path, WAITING if waits else MISSING, reason=waits)
+        state = WAITING if in_queue else MISSING
+        return RunState(run, path, state, reason=_of_job(job, in_queue, known))
     except (ValueError, OSError) as error:
-        return RunState(run, path, "unknown", reason=printable(str(error)))
-    if status == RUNNING and job and queue is not None and in_queue is None:
-        status = "killed"
-    if status not in (FINISHED, RUNNING) and job and in_queue:
-        return RunState(run, path, WAITING, epoch, epochs, reason=f"job {job.id} {in_queue}")
-    left = _left(info, epoch, epochs) if status == RUNNING else None
-    return RunState(run, path, status, epoch, epochs, left, _reason(status, info))
+        return RunState(run, path, UNKNOWN, reason=printable(str(error)))
+    if status == RUNNING and job and known and in_queue is None and not _is_written(path):
+        status = KILLED
+    why = printable(" ".join(str(info.get("error") or "").split()))
+    of_job = _of_job(job, in_queue, known)
+    if in_queue and _waits(status, in_queue, sweep, path):
+        before = f"; before: {why}" if why else ""
+        return RunState(run, path, WAITING, epoch, epochs, reason=of_job + before)
+    if status == RUNNING:
+        left, whole = _by_speed(path, info, epoch, epochs)
+        return RunState(run, path, status, epoch, epochs, left, seconds=whole)
+    if status == FINISHED:
+        return RunState(run, path, status, epoch, epochs, seconds=_whole(info, epochs))
+    return RunState(run, path, status, epoch, epochs, reason=why or of_job)
 
 
-def _reason(status: str, info: Mapping[str, Any]) -> str:
-    if status in (FINISHED, RUNNING):
+def _waits(status: str, in_queue: str, sweep: Sweep, path: Path) -> bool:
+    """Whether a job that is in the queue is going to begin this run, or to go on with it."""
+    if status == FINISHED:
+        return False
+    if in_queue == PENDING:
+        return True
+    if status.startswith(FAILED):
+        return _written(path / INFO) <= _written(sweep.folder / NAME)
+    return status != RUNNING
+
+
+def _written(path: Path) -> float:
+    """When; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _is_written(path: Path) -> bool:
+    """Whether a process holds the lock of the run: it may do so without a job."""
+    try:
+        check_free(path)
+    except FolderInUseError:
+        return True
+    return False
+
+
+def _of_job(job: SlurmJob | None, in_queue: str | None, known: bool) -> str:
+    if job is None:
         return ""
-    error = info.get("error")
-    return printable(" ".join(str(error).split())) if error else ""
+    if not known:
+        return f"job {job.id}: Slurm does not answer"
+    return f"job {job.id} {printable(in_queue) if in_queue else 'is over'}"
 
 
 def _epoch(run: Run) -> int | None:
     """The last row; rows may be far apart."""
     if not (run.path / METRICS).exists():
         return None
-    epochs = run.metrics.get("epoch")
-    return int(epochs[-1]) if epochs is not None and len(epochs) else None
+    epochs = run.metrics.series("epoch")
+    return int(epochs[-1]) if len(epochs) else None
 
 
 def _epochs(run: Run) -> int | None:
     trainer = run.config.get("trainer")
     epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
-    return epochs if isinstance(epochs, int) else None
+    return epochs if isinstance(epochs, int) and not isinstance(epochs, bool) else None
 
 
-def _left(info: Mapping[str, Any], epoch: int | None, epochs: int | None) -> float | None:
-    """From the speed of the process that runs now."""
+def _by_speed(
+    path: Path, info: Mapping[str, Any], epoch: int | None, epochs: int | None
+) -> tuple[float | None, float | None]:
+    """Seconds left and seconds of the whole run.
+
+    By the speed of the process that runs now, from its start to when the last row was written:
+    rows may be far apart, and passes that have not been written are not known.
+    """
     started, first = as_number(info.get("started")), as_number(info.get("started_epoch"))
-    if epoch is None or epochs is None or not epoch > first:
-        return None
-    return max(0.0, (time.time() - started) * (epochs - epoch) / (epoch - first))
+    written = _written(path / METRICS)
+    if epoch is None or epochs is None or not (epochs >= epoch > first >= 0):
+        return None, None
+    one = (written - started) / (epoch - first)
+    if not 0 < one * epochs < math.inf:  # no start there, clocks that differ, or nonsense
+        return None, None
+    since = max(0.0, time.time() - written)
+    return max(0.0, one * (epochs - epoch) - since), one * epochs
 
 
-def _length(state: RunState) -> float | None:
-    """Seconds of a whole run: of a finished one as it says, of a running one by its speed."""
-    if state.state == FINISHED:
-        try:
-            seconds = as_number(Run.open(state.path).info.get("wall_seconds"))
-        except (ValueError, OSError):
-            return None
-        return seconds if seconds > 0 else None
-    if state.seconds_left is None or not state.epochs or state.epoch in (None, state.epochs):
+def _whole(info: Mapping[str, Any], epochs: int | None) -> float | None:
+    """Seconds of a finished run; ``wall_seconds`` are those of its last part."""
+    last, first = as_number(info.get("wall_seconds")), as_number(info.get("started_epoch", 0))
+    if epochs is None or not (last > 0 and 0 <= first < epochs):
         return None
-    return state.seconds_left * state.epochs / (state.epochs - (state.epoch or 0))
+    whole = last * epochs / (epochs - first)
+    return whole if whole < math.inf else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from grokscope.analysis.sweeps import collect, counts, state_table, states, write_csv
@@ -21,9 +21,10 @@ from grokscope.app.resuming import can_go_on, last_value
 from grokscope.app.sweeps.work import Work
 from grokscope.store.sweep import NAME, Sweep, SweepRun, identity, read_sweep
 
+WIDTH = 160  # of a table in a file
 Parts = tuple[HydraContext, TaskFunction, DictConfig]
 Settings = Mapping[str, Any]  # of hydra.launcher
-Doer = Callable[[Work, Sweep, Sequence[SweepRun], Settings], None]
+Doer = Callable[[Work, Sweep, Sequence[SweepRun], Settings], set[str]]
 
 
 @dataclass
@@ -51,36 +52,61 @@ class Ended(JobReturn):
 
 def launch(
     parts: Parts, settings: Settings, job_overrides: Sequence[Sequence[str]], do: Doer
-) -> list[JobReturn]:
+) -> list[Ended]:
     """Do those runs that are not finished and that nobody does already; then say how all are.
 
     Args:
         parts: What Hydra gives to a launcher.
         settings: Of ``hydra.launcher``.
         job_overrides: The runs.
-        do: Who does them.
+        do: Who does them; it says which Slurm jobs are over.
 
     Returns:
         One for each run, in their order.
+
+    Raises:
+        UserError: If a run is not finished and the sweeper tolerates none such.
     """
     context, task, config = parts
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    objective, waits = _wanted(config), bool(settings.get("wait", True))
+    if objective is not None and not waits:
+        raise UserError("hydra.launcher.wait must be true for a sweeper that chooses by results.")
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     sweep, runs = _planned(folder, job_overrides, list(config.hydra.overrides.task))
     todo = _todo(sweep, runs)
+    over: set[str] = set()
     if todo:
         try:
-            do(Work(context, task, config, folder), sweep, todo, settings)
+            over = do(Work(context, task, config, folder), sweep, todo, settings)
         except ValueError as error:
             raise UserError(str(error)) from error
+    found = _table(folder, over)
+    asked = [found[run.number] for run in runs]
+    bad = [state for state in asked if state.state != FINISHED]
+    if shown := list(found.values()) if objective is None else bad:
+        _print(shown, "sweep", ("reason", lambda state: state.reason))
+    print(f"{counts(list(found.values()))}; {folder / CSV}", flush=True)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)  # until here a run's own
+    ended = [_ended(state, objective, waits, asked) for state in asked]
+    errors = [each.error for each in ended if each.error is not None]
+    if errors and not OmegaConf.select(config, "hydra.sweeper.max_failure_rate", default=0):
+        raise UserError(errors[0])  # Optuna would say it twice more
+    return ended
+
+
+def _wanted(config: DictConfig) -> str | None:
+    """The objective; None for Hydra's own sweeper, which does not look at values."""
+    basic = str(config.hydra.sweeper._target_).endswith(".BasicSweeper")
+    return None if basic else str(config.objective)
+
+
+def _table(folder: Path, over: set[str]) -> dict[int, RunState]:
+    """All runs of the sweep by number; ``sweep.csv`` has a row for each."""
     sweep = read_sweep(folder)
-    found = states(sweep, queued(job.id for job in sweep.jobs))
+    found = states(sweep, queued(job.id for job in sweep.jobs if job.id not in over))
     write_csv(collect(found), folder / CSV)
-    _print(found, "sweep", ("reason", lambda state: state.reason))
-    print(f"{counts(found)}; {folder / CSV}", flush=True)
-    by_number = {state.run.number: state for state in found}
-    waits = bool(settings.get("wait", True))
-    return [_ended(by_number[run.number], str(config.objective), waits, found) for run in runs]
+    return {state.run.number: state for state in found}
 
 
 def _planned(
@@ -110,10 +136,11 @@ def _todo(sweep: Sweep, runs: Sequence[SweepRun]) -> list[SweepRun]:
     wanted = {run.number for run in runs}
     queue = queued(job.id for job in sweep.jobs) if sweep.jobs else None
     found = [state for state in states(sweep, queue) if state.run.number in wanted]
-    if any(state.state != "missing" for state in found):
-        _print(found, "to do", ("now", _plan))
     done = {s.run.number for s in found if s.state == FINISHED or s.state in UNDER_WAY}
-    return [run for run in dict.fromkeys(runs) if run.number not in done]
+    todo = [run for run in dict.fromkeys(runs) if run.number not in done]
+    if todo and any(state.state != "missing" for state in found):
+        _print(found, "to do", ("now", _plan))
+    return todo
 
 
 def _plan(state: RunState) -> str:
@@ -127,12 +154,15 @@ def _plan(state: RunState) -> str:
 
 
 def _print(found: list[RunState], title: str, last: Any) -> None:
-    Console().print(state_table(title, found, last))
+    console = Console()
+    console.print(state_table(title, found, last), width=None if console.is_terminal else WIDTH)
 
 
-def _ended(state: RunState, objective: str, waits: bool, found: Sequence[RunState]) -> JobReturn:
+def _ended(
+    state: RunState, objective: str | None, waits: bool, found: Sequence[RunState]
+) -> Ended:
     if state.state == FINISHED:
-        value = last_value(state.path, objective)
+        value = None if objective is None else last_value(state.path, objective)
         return Ended(status=JobStatus.COMPLETED, value=value)
     if not waits and state.state in UNDER_WAY:
         return Ended(status=JobStatus.COMPLETED)

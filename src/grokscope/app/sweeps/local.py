@@ -13,7 +13,7 @@ from grokscope.validation import require_int
 
 def run_here(
     work: Work, sweep: Sweep, runs: Sequence[SweepRun], settings: Mapping[str, Any]
-) -> None:
+) -> set[str]:
     """One after the other in this process, or several at once in processes of their own.
 
     Args:
@@ -21,14 +21,18 @@ def run_here(
         sweep: Its runs.
         runs: Those to do.
         settings: Of ``hydra.launcher``: ``runs_at_once``.
+
+    Returns:
+        The Slurm jobs that are over: none.
     """
     at_once = require_int("hydra.launcher.runs_at_once", settings.get("runs_at_once", 1))
-    if at_once == 1:
-        for run in runs:
-            print(f"run {run.number}: {' '.join(run.overrides)}", flush=True)
-            work.do(run)
-        return
-    Pool(work, at_once, _tell).run(runs)
+    if at_once > 1:
+        Pool(work, at_once, _tell).run(runs)
+        return set()
+    for run in runs:
+        print(f"run {run.number}: {' '.join(run.overrides)}", flush=True)
+        work.do(run)
+    return set()
 
 
 def _tell(run: SweepRun, happened: str | None) -> None:

@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class SlurmTask:
 
 def run_on_slurm(
     work: Work, sweep: Sweep, runs: Sequence[SweepRun], settings: Mapping[str, Any]
-) -> None:
+) -> set[str]:
     """Submit jobs, and wait until all are over.
 
     Args:
@@ -79,6 +79,9 @@ def run_on_slurm(
         sweep: Its runs.
         runs: Those to do.
         settings: Of ``hydra.launcher``.
+
+    Returns:
+        The jobs that are over; Slurm may take a moment to know it.
 
     Raises:
         UserError: If Slurm does not take the jobs.
@@ -95,12 +98,14 @@ def run_on_slurm(
         sweep.write()
         results |= {job.job_id: job.task(0).paths.result_pickle for job in jobs}
     print(f"{len(runs)} runs in {len(results)} Slurm jobs: {_spans(list(results))}", flush=True)
-    if require_bool("hydra.launcher.wait", settings.get("wait", True)):
-        try:
-            _wait(results)
-        except KeyboardInterrupt:
-            print(f"\nThe jobs go on. To end them: scancel {_masters(results)}", flush=True)
-            raise
+    if not require_bool("hydra.launcher.wait", settings["wait"]):
+        return set()
+    try:
+        _wait(results)
+    except KeyboardInterrupt:
+        print(f"\nThe jobs go on. To end them: scancel {_masters(results)}", flush=True)
+        raise
+    return set(results)
 
 
 def _packing(settings: Mapping[str, Any]) -> tuple[int, int]:
@@ -184,7 +189,6 @@ def _make_room(end: Preempted, requeue: Any) -> None:
     job = submitit.JobEnvironment().job_id
     if end.signal == signal.SIGTERM and (queued([job]) or {}).get(job) != "RUNNING":
         raise end  # cancelled, or requeued by somebody else
-    assert isinstance(requeue, Callable)  # type: ignore[arg-type]
     requeue(end.signal, None)
 
 

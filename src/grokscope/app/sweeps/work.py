@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import run_job, setup_globals
+from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -66,31 +67,26 @@ class Work:
             OmegaConf.update(config, "ckpt_path", str(folder))
         else:
             clear(folder)
-        caught: list[Exception] = []
-
-        def task(settings: DictConfig) -> Any:
-            try:
-                return self.task(settings)
-            except Exception as error:
-                caught.append(error)
-                raise
-
-        run_job(
-            hydra_context=self.context,
-            task_function=task,
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-        )
-        for error in caught:
+        try:
+            done = run_job(
+                hydra_context=self.context,
+                task_function=self.task,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            if done.status == JobStatus.FAILED:
+                note_failure(folder, done._return_value)
+        except Exception as error:  # of Hydra: its folder cannot be made
             note_failure(folder, error)
 
 
 def note_failure(folder: Path, error: Exception) -> None:
     """Write down why a run failed."""
     known = isinstance(error, UserError)
-    status = str(read_info(folder).get("status", ""))
+    status = str(read_info(folder).get("status", "")) if folder.is_dir() else ""
     text = str(error) if known else repr(error)
     failed = status if status.startswith("failed") else "failed"
-    update_info(folder, status=failed, error=text)
     log.error("%s failed: %s", folder, text, exc_info=None if known else error)
+    with suppress(OSError):  # no folder, or no room in it
+        update_info(folder, status=failed, error=text)
