@@ -60,7 +60,7 @@ def test_an_array_with_a_failing_and_a_killed_run(slurm, sweep, uninterrupted):
     os.kill(*processes_of(first.folder / "1"), signal.SIGKILL)
     assert first.wait() == 1
     last_line = first.text().splitlines()[-1]
-    assert "error: 2 of 6 runs are not finished, the first is run 1 (killed" in last_line
+    assert "error: 2 of 6 runs are not finished: run 1 (killed" in last_line
     with (first.folder / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["state"] for row in rows] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -45,14 +46,24 @@ def run(task: Task, configs: Path, name: str) -> None:
         hydra.main(version_base="1.3", config_path=str(configs), config_name=name)(guard(task))()
     except (HydraException, OmegaConfBaseException) as error:
         refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
-    except ValueError as error:
-        if "Config group override" not in str(error):
-            raise
-        refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
     except UserError as error:  # of a sweep as a whole
         refuse(str(error))
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        if "Config group override" in str(error):
+            refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
+        if _of_optuna(error):
+            refuse(f"hydra.sweeper: {str(error) or repr(error)}")
+        raise
+
+
+def _of_optuna(error: Exception) -> bool:
+    """Whether Optuna refuses its settings, or has no trial that it could name the best."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
+    ours = any(name.startswith("grokscope.app.sweeps") for name in modules)
+    return not ours and any("optuna" in name for name in modules)
 
 
 def guard(task: Task) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +111,14 @@ def _prepare_run_dir(config: DictConfig) -> None:
     """Give a new run a folder that nobody else has; refuse one with another run's rows."""
     folder = Path(str(config.hydra.run.dir))
     raw: Any = OmegaConf.to_container(config.hydra.run, resolve=False)
+    tasks = int(os.environ.get("SLURM_NTASKS", "1")) if "SLURM_PROCID" in os.environ else 1
+    if raw["dir"].startswith(CHOSEN) and tasks > 1:
+        raise UserError(
+            "hydra.run.dir must be typed where srun starts several processes of one run: they "
+            "have to agree on it (scripts/slurm/run.sbatch does so)."
+        )
+    if not is_main_process():
+        return  # the first one looks; by now it may have begun
     if config.ckpt_path is not None:
         check_run_dir(folder, checkpoint(config.paths.log_dir, config.name, config.ckpt_path))
     elif not raw["dir"].startswith(CHOSEN):

@@ -31,7 +31,7 @@ from grokscope.callbacks.timetable import Timetable, check_epochs
 from grokscope.callbacks.waiting import WaitingRows
 from grokscope.gradients.layout import gradients_of
 from grokscope.store.disk import Growth, failure, folder_bytes
-from grokscope.store.info import environment, update_info
+from grokscope.store.info import environment, read_info, update_info
 
 FROM_GRADIENTS = frozenset({"batch", "weight", "trajectory", "factor"})
 UNKNOWN_BATCHES = 64
@@ -133,6 +133,7 @@ class GOPCallback(MeasureSettings):
             dense_top_k=self._dense_top_k,
         )
         self._growth = Growth(self.output_dir)
+        self._before = read_info(self.output_dir) if resume else {}
         update_info(self.output_dir, status="running", device=str(module.device))
         clock = {"started": time.time(), "started_epoch": trainer.current_epoch}
         update_info(self.output_dir, error=None, **clock, **environment())
@@ -264,9 +265,7 @@ class GOPCallback(MeasureSettings):
         assert self.output_dir is not None
         assert self._rows is not None
         entries: dict[str, Any] = {"error": error}
-        entries["wall_seconds"] = round(time.perf_counter() - self._started, 3)
-        entries["measure_seconds"] = round(self._clock.total, 3)
-        entries["seconds_by_measure"] = {n: round(s, 3) for n, s in self._clock.seconds.items()}
+        entries |= _added(self._before, time.perf_counter() - self._started, self._clock)
         entries["disk_bytes"] = folder_bytes(self.output_dir)
         self._detector, self._rows = self._rows.detector, None
         update_info(self.output_dir, status=status, **entries)
@@ -279,6 +278,18 @@ def _ending(exception: BaseException) -> tuple[str, str | None]:
     if isinstance(exception, (KeyboardInterrupt, SystemExit)):
         return "stopped", None
     return failure(exception), repr(exception)
+
+
+def _added(before: dict[str, Any], wall: float, clock: Stopwatch) -> dict[str, Any]:
+    """Seconds of a run with those of the processes that began it; a killed one told none."""
+    shares = before.get("seconds_by_measure", {})
+    names = dict.fromkeys([*shares, *clock.seconds])
+    found = {name: shares.get(name, 0.0) + clock.seconds.get(name, 0.0) for name in names}
+    return {
+        "wall_seconds": round(before.get("wall_seconds", 0.0) + wall, 3),
+        "measure_seconds": round(before.get("measure_seconds", 0.0) + clock.total, 3),
+        "seconds_by_measure": {name: round(seconds, 3) for name, seconds in found.items()},
+    }
 
 
 def _last_epoch(trainer: Trainer) -> int | None:

@@ -18,7 +18,7 @@ MAX_BYTES = 2**28
 MOST = 2**31  # numbers of runs
 WORDS = 300  # characters of an error, which may hold what a stranger wrote
 JOB = re.compile(r"\d{1,18}(_\d{1,18})?", re.ASCII)
-OWN = ("resume", "run", "ckpt_path", "paths.log_dir")
+OWN = ("resume", "run", "ckpt_path", "objective", "paths.log_dir")
 
 
 @dataclass(frozen=True)

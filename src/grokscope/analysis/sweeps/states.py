@@ -84,7 +84,7 @@ def _state(sweep: Sweep, run: SweepRun, queue: Mapping[str, str] | None) -> RunS
         left, whole = _by_speed(path, info, epoch, epochs)
         return RunState(run, path, status, epoch, epochs, left, seconds=whole)
     if status == FINISHED:
-        return RunState(run, path, status, epoch, epochs, seconds=_whole(info, epochs))
+        return RunState(run, path, status, epoch, epochs, seconds=_whole(info))
     return RunState(run, path, status, epoch, epochs, reason=why or of_job)
 
 
@@ -157,10 +157,7 @@ def _by_speed(
     return max(0.0, one * (epochs - epoch) - since), one * epochs
 
 
-def _whole(info: Mapping[str, Any], epochs: int | None) -> float | None:
-    """Seconds of a finished run; ``wall_seconds`` are those of its last part."""
-    last, first = as_number(info.get("wall_seconds")), as_number(info.get("started_epoch", 0))
-    if epochs is None or not (last > 0 and 0 <= first < epochs):
-        return None
-    whole = last * epochs / (epochs - first)
-    return whole if whole < math.inf else None
+def _whole(info: Mapping[str, Any]) -> float | None:
+    """Seconds of a finished run."""
+    seconds = as_number(info.get("wall_seconds"))
+    return seconds if seconds > 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,15 +74,14 @@ def launch(
     if objective is not None and not waits:
         raise UserError("hydra.launcher.wait must be true for a sweeper that chooses by results.")
     folder = Path(str(config.hydra.sweep.dir)).absolute()
-    sweep, runs = _planned(folder, job_overrides, list(config.hydra.overrides.task))
-    todo = _todo(sweep, runs)
-    over: set[str] = set()
-    if todo:
-        try:
-            over = do(Work(context, task, config, folder), sweep, todo, settings)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    found = _table(folder, over)
+    try:
+        sweep, runs = _planned(folder, job_overrides, list(config.hydra.overrides.task))
+        todo = _todo(sweep, runs)
+        work = Work(context, task, config, folder)
+        over = do(work, sweep, todo, settings) if todo else set()
+        found = _table(folder, over)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     asked = [found[run.number] for run in runs]
     bad = [state for state in asked if state.state != FINISHED]
     if shown := list(found.values()) if objective is None else bad:
@@ -135,6 +135,8 @@ def _todo(sweep: Sweep, runs: Sequence[SweepRun]) -> list[SweepRun]:
     """The runs to do; the table of all if some were done before."""
     wanted = {run.number for run in runs}
     queue = queued(job.id for job in sweep.jobs) if sweep.jobs else None
+    if sweep.jobs and queue is None and shutil.which("squeue"):
+        raise UserError("squeue does not answer: which runs have jobs is not known; try later.")
     found = [state for state in states(sweep, queue) if state.run.number in wanted]
     done = {s.run.number for s in found if s.state == FINISHED or s.state in UNDER_WAY}
     todo = [run for run in dict.fromkeys(runs) if run.number not in done]
@@ -168,5 +170,6 @@ def _ended(
         return Ended(status=JobStatus.COMPLETED)
     bad = [each for each in found if each.state != FINISHED]
     first = f"{state.run.number} ({state.state}{': ' + state.reason if state.reason else ''})"
-    words = f"{len(bad)} of {len(found)} runs are not finished, the first is run {first}"
+    verb = "is" if len(bad) == 1 else "are"
+    words = f"{len(bad)} of {counts(found).partition(':')[0]} {verb} not finished: run {first}"
     return Ended(status=JobStatus.FAILED, error=f"{words}; resume=true goes on with them.")

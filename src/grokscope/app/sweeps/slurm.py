@@ -97,7 +97,7 @@ def run_on_slurm(
         sweep = sweep.with_jobs(names)
         sweep.write()
         results |= {job.job_id: job.task(0).paths.result_pickle for job in jobs}
-    print(f"{len(runs)} runs in {len(results)} Slurm jobs: {_spans(list(results))}", flush=True)
+    print(f"Runs: {len(runs)}. Slurm jobs: {_spans(list(results))}", flush=True)
     if not require_bool("hydra.launcher.wait", settings["wait"]):
         return set()
     try:
