@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train browser test test-all lint types bench oracle clean
+.PHONY: help install train browser slurm test test-all lint types bench oracle clean
 
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,11 @@ browser:  ## Install Chromium for the tests of the pages, where apt can
 		&& apt-get update -q && apt-get install -y -q chromium; } \
 		|| echo "No chromium: the tests of the pages will be skipped."
 
-test: $(INSTALLED) browser  ## Run the tests (a few minutes)
+slurm:  ## Install Slurm for its tests, where apt can
+	@command -v slurmctld >/dev/null || tests/slurm/slurm-local install \
+		|| echo "No Slurm: its tests will be skipped."
+
+test: $(INSTALLED) browser slurm  ## Run the tests (a few minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow and not network and not oracle" -n 2 --dist worksteal
 
 test-all: $(INSTALLED)  ## Run all tests, slow ones and those that need the network included
@@ -45,6 +49,7 @@ bench: $(INSTALLED)  ## Run the benchmarks and write docs/benchmarks.md (half an
 	$(BIN)/python scripts/benchmark/kernels.py
 	$(BIN)/python scripts/benchmark/overhead.py
 	$(BIN)/python scripts/benchmark/report.py
+	$(BIN)/python scripts/benchmark/packing.py
 
 oracle: $(INSTALLED)  ## Compare spectra with curvlinops (makes .bench-venv, which bench uses too)
 	OMP_NUM_THREADS=1 $$($(BIN)/python scripts/benchmark/peers/environment.py) -m pytest -m oracle tests/gradients/test_oracle.py

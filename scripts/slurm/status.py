@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("sweep", metavar="SWEEP_FOLDER", type=Path)
     parser.add_argument("--watch", metavar="SECONDS", type=seconds, help="show it again and again")
     args = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     try:
         show(console, args.sweep)
         with suppress(KeyboardInterrupt):
@@ -47,7 +47,7 @@ def show(console: Console, folder: Path) -> None:
     sweep = read_sweep(folder)
     found = states(sweep, queued(job.id for job in sweep.jobs))
     table = state_table(folder.name, found, ("reason / time left", status_text))
-    console.print(table, width=None if console.is_terminal else WIDTH)
+    console.print(table)
     console.print(forecast_text(found), markup=False, highlight=False)
 
 

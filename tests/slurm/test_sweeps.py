@@ -180,11 +180,11 @@ def test_too_many_time_limits_are_an_end_with_a_reason(slurm, sweep):
 
 
 def test_without_waiting_the_command_returns_and_the_runs_go_on(slurm, sweep):
-    quick = ("experiment=quickstart", "data.modulus=13", "trainer.max_epochs=50", "threads=1")
-    submitted = sweep(slurm, "sweep", *quick, "seed=0,1", "hydra.launcher.wait=false")
+    longer = (*SMALL[:2], "trainer.max_epochs=8000", "threads=1", "seed=0,1", "measures=none")
+    submitted = sweep(slurm, "sweep", *longer, "hydra.launcher.wait=false")
     assert submitted.wait(60) == 0
     assert len(slurm.jobs()) == 2
-    again = sweep(slurm, "sweep", *quick, "seed=0,1", "resume=true", "hydra.launcher.wait=false")
+    again = sweep(slurm, "sweep", *longer, "resume=true", "hydra.launcher.wait=false")
     assert again.wait(60) == 0
     assert "left alone" in again.text()
     submitted.until(lambda: not slurm.jobs(), "end of the jobs")

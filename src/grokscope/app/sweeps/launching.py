@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,8 +157,7 @@ def _plan(state: RunState) -> str:
 
 
 def _print(found: list[RunState], title: str, last: Any) -> None:
-    console = Console()
-    console.print(state_table(title, found, last), width=None if console.is_terminal else WIDTH)
+    Console(width=None if sys.stdout.isatty() else WIDTH).print(state_table(title, found, last))
 
 
 def _ended(

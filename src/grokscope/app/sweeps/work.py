@@ -49,8 +49,11 @@ class Work:
         setup_globals()
         register_resolvers()
         folder = self.folder / run.folder
-        if not is_finished(folder):
-            self._train(self.job_config(run), folder)
+        try:
+            if not is_finished(folder):
+                self._train(self.job_config(run), folder)
+        except Exception as error:
+            note_failure(folder, error)
 
     def job_config(self, run: SweepRun) -> DictConfig:
         """The configuration of a run, Hydra's own included."""
@@ -67,18 +70,15 @@ class Work:
             OmegaConf.update(config, "ckpt_path", str(folder))
         else:
             clear(folder)
-        try:
-            done = run_job(
-                hydra_context=self.context,
-                task_function=self.task,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-            if done.status == JobStatus.FAILED:
-                note_failure(folder, done._return_value)
-        except Exception as error:  # of Hydra: its folder cannot be made
-            note_failure(folder, error)
+        done = run_job(
+            hydra_context=self.context,
+            task_function=self.task,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        if done.status == JobStatus.FAILED:
+            raise done._return_value
 
 
 def note_failure(folder: Path, error: Exception) -> None:
