@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,20 @@ class Slurm:
         return dict(word.split("=", 1) for word in words if "=" in word)
 
 
-def started(where: Path, number: int, **settings: str) -> Iterator[Slurm]:
+def free_ports() -> int:
+    """The first of two."""
+    for port in range(17000 + os.getpid() % 1000 * 10, 30000, 2):
+        with socket.socket() as one, socket.socket() as two, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            two.bind(("127.0.0.1", port + 1))
+            return port
+    pytest.skip("needs two free ports between 17000 and 30000")
+
+
+def started(where: Path, **settings: str) -> Iterator[Slurm]:
     if shutil.which("sbatch") is None or shutil.which("slurmctld") is None:
         pytest.skip("needs Slurm: apt-get install slurmctld slurmd slurm-client munge")
-    own = {"SLURM_LOCAL_DIR": str(where), "SLURM_LOCAL_PORT": str(number), **settings}
+    own = {"SLURM_LOCAL_DIR": str(where), "SLURM_LOCAL_PORT": str(free_ports()), **settings}
     environment = os.environ | own | {"SLURM_CONF": str(where / "slurm.conf")}
     environment.pop("OMP_NUM_THREADS", None)
     subprocess.run([LOCAL, "start"], env=environment, check=True, timeout=120)
@@ -58,19 +69,15 @@ def started(where: Path, number: int, **settings: str) -> Iterator[Slurm]:
 
 
 @pytest.fixture(scope="session")
-def slurm(worker_id: str) -> Iterator[Slurm]:
+def slurm() -> Iterator[Slurm]:
     """A Slurm of its own for each process of the tests; its paths must be short."""
-    number = int(re.sub(r"\D", "", worker_id) or 0)
-    where = Path(f"/tmp/grokscope-slurm-{os.getpid()}")
-    yield from started(where, 17200 + 10 * number)
+    yield from started(Path(f"/tmp/grokscope-slurm-{os.getpid()}"))
 
 
 @pytest.fixture(scope="session")
-def slurm_without_signal(worker_id: str) -> Iterator[Slurm]:
+def slurm_without_signal() -> Iterator[Slurm]:
     """One that announces a preemption by SIGTERM only."""
-    number = int(re.sub(r"\D", "", worker_id) or 0)
-    where = Path(f"/tmp/grokscope-slurm-{os.getpid()}-term")
-    yield from started(where, 17205 + 10 * number, SLURM_LOCAL_SIGNAL="0")
+    yield from started(Path(f"/tmp/grokscope-slurm-{os.getpid()}-term"), SLURM_LOCAL_SIGNAL="0")
 
 
 class SweepProcess:
@@ -90,14 +97,14 @@ class SweepProcess:
                 stderr=subprocess.STDOUT,
             )
 
-    def wait(self, timeout: float = 240) -> int:
+    def wait(self, timeout: float = 400) -> int:
         """Its exit code."""
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             pytest.fail(f"still running after {timeout} s:\n{self.text()}\n{self.slurm('squeue')}")
 
-    def until(self, happened: Callable[[], object], what: str, timeout: float = 120) -> None:
+    def until(self, happened: Callable[[], object], what: str, timeout: float = 240) -> None:
         stop = time.monotonic() + timeout
         while not happened():
             if time.monotonic() > stop or self.process.poll():

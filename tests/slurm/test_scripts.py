@@ -55,7 +55,7 @@ class Batch:
     def info(self, job: str) -> dict:
         return json.loads((self.run(job) / "run.json").read_text())
 
-    def until(self, happened: Callable[[], object], what: str, timeout: float = 60) -> None:
+    def until(self, happened: Callable[[], object], what: str, timeout: float = 180) -> None:
         stop = time.monotonic() + timeout
         while not happened():
             if time.monotonic() > stop:

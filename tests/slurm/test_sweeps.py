@@ -51,13 +51,16 @@ def processes_of(folder: Path) -> list[int]:
 
 
 def test_an_array_with_a_failing_and_a_killed_run(slurm, sweep, uninterrupted):
-    """Two experiments by three seeds; the other four finish, and then resume=true does all."""
+    """Two experiments by three seeds; another is requeued; then resume=true does all."""
     settings = (*PAIR, "threads=1", "seed=0,1,2")
     first = sweep(slurm, "sweep", *settings)
     first.folder.mkdir()
     (first.folder / "4").write_text("in the way")  # of a run's folder
     first.until_it_trains(run=1)
     os.kill(*processes_of(first.folder / "1"), signal.SIGKILL)
+    first.until_it_trains(run=3)
+    (array,) = {job.partition("_")[0] for job in slurm.jobs()}
+    slurm("scancel", "--signal=USR2", f"{array}_3")
     assert first.wait() == 1
     last_line = first.text().splitlines()[-1]
     assert "error: 2 of 6 runs are not finished: run 1 (killed" in last_line
@@ -73,20 +76,25 @@ def test_an_array_with_a_failing_and_a_killed_run(slurm, sweep, uninterrupted):
     again = sweep(slurm, "sweep", *settings, "resume=true")
     assert again.wait() == 0
     assert "goes on from its checkpoint" in again.text()
-    assert [times_begun(first.folder / str(n)) for n in range(6)] == [1, 2, 1, 1, 1, 1]
+    assert [times_begun(first.folder / str(n)) for n in range(6)] == [1, 2, 1, 2, 1, 1]
     for row in rows:
         name, seed = row["experiment"], row["seed"]
         whole = uninterrupted(f"experiment={name}", *PAIR[1:], "threads=1", f"seed={seed}")
         assert_same(first.folder / row["run"], whole, history=False)
 
 
-def test_the_signal_of_slurm_requeues_and_nothing_is_lost(slurm, sweep, uninterrupted):
+WAYS = {"preempted": ("scancel", "--signal=USR2"), "stopped": ("scontrol", "requeue")}
+
+
+@pytest.mark.parametrize("status", WAYS)
+def test_a_requeued_job_goes_on_and_nothing_is_lost(slurm, sweep, uninterrupted, status):
+    """After Slurm's signal, and when it requeues by itself, as when a node dies."""
     disturbed = sweep(slurm, "sweep", *SMALL)
     disturbed.until_it_trains()
     (job,) = slurm.jobs()
-    slurm("scancel", "--signal=USR2", job)
+    slurm(*WAYS[status], job)
     disturbed.until(lambda: slurm.state(job) == "PENDING", "requeued job")
-    assert info(disturbed.folder / "0")["status"] == "preempted"
+    disturbed.until(lambda: info(disturbed.folder / "0")["status"] == status, status)
     assert disturbed.wait() == 0
     assert slurm.show(job)["Restarts"] == "1"
     assert times_begun(disturbed.folder / "0") == 2
@@ -160,8 +168,8 @@ def test_packed_runs_make_room_together_and_one_that_dies_dies_alone(slurm, swee
 @pytest.mark.slow
 def test_time_limits_are_survived(slurm, sweep, uninterrupted):
     """One minute is the least that Slurm knows; the signal comes up to a minute before its end."""
-    long = (*SMALL[:2], "trainer.max_epochs=25000", "threads=1", "schedule=sparse")
-    limited = ("hydra.launcher.timeout_min=1", "hydra.launcher.max_num_timeout=9")
+    long = (*SMALL[:2], "trainer.max_epochs=8000", "threads=1", "schedule=sparse")
+    limited = ("hydra.launcher.timeout_min=1", "hydra.launcher.max_num_timeout=30")
     disturbed = sweep(slurm, "sweep", *long, *limited)
     assert disturbed.wait(timeout=900) == 0
     (job,) = json.loads((disturbed.folder / "sweep.json").read_text())["jobs"]

@@ -17,7 +17,7 @@ from rich.console import Console
 from grokscope.analysis.sweeps import collect, counts, state_table, states, write_csv
 from grokscope.analysis.sweeps.collection import NAME as CSV
 from grokscope.analysis.sweeps.queue import queued
-from grokscope.analysis.sweeps.states import FINISHED, UNDER_WAY, RunState
+from grokscope.analysis.sweeps.states import FINISHED, MISSING, UNDER_WAY, RunState
 from grokscope.app.errors import UserError
 from grokscope.app.resuming import can_go_on, last_value
 from grokscope.app.sweeps.work import Work
@@ -133,7 +133,7 @@ def _planned(
 
 
 def _todo(sweep: Sweep, runs: Sequence[SweepRun]) -> list[SweepRun]:
-    """The runs to do; the table of all if some were done before."""
+    """The runs to do; the table of all if some were done before, or are under way."""
     wanted = {run.number for run in runs}
     queue = queued(job.id for job in sweep.jobs) if sweep.jobs else None
     if sweep.jobs and queue is None and shutil.which("squeue"):
@@ -141,7 +141,7 @@ def _todo(sweep: Sweep, runs: Sequence[SweepRun]) -> list[SweepRun]:
     found = [state for state in states(sweep, queue) if state.run.number in wanted]
     done = {s.run.number for s in found if s.state == FINISHED or s.state in UNDER_WAY}
     todo = [run for run in dict.fromkeys(runs) if run.number not in done]
-    if todo and any(state.state != "missing" for state in found):
+    if {state.state for state in found} not in ({FINISHED}, {MISSING}):
         _print(found, "to do", ("now", _plan))
     return todo
 

@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from grokscope.app.cli import register_resolvers
 from grokscope.app.errors import UserError
+from grokscope.app.folders import check_not_written, is_main_process
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
+from grokscope.store.lock import check_free
 from grokscope.store.sweep import SweepRun
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,8 @@ class Work:
     def _train(self, config: DictConfig, folder: Path) -> None:
         if can_go_on(folder):
             OmegaConf.update(config, "ckpt_path", str(folder))
-        else:
+        elif is_main_process():
+            check_not_written(folder)
             clear(folder)
         done = run_job(
             hydra_context=self.context,
@@ -82,11 +85,13 @@ class Work:
 
 
 def note_failure(folder: Path, error: Exception) -> None:
-    """Write down why a run failed."""
+    """Write down why a run failed; a run that another process writes has not."""
     known = isinstance(error, UserError)
-    status = str(read_info(folder).get("status", "")) if folder.is_dir() else ""
     text = str(error) if known else repr(error)
-    failed = status if status.startswith("failed") else "failed"
     log.error("%s failed: %s", folder, text, exc_info=None if known else error)
-    with suppress(OSError):  # no folder, or no room in it
-        update_info(folder, status=failed, error=text)
+    if not is_main_process():
+        return
+    with suppress(OSError, ValueError):  # no folder, or no room in it
+        check_free(folder)
+        status = str(read_info(folder).get("status", ""))
+        update_info(folder, status=status if status.startswith("failed") else "failed", error=text)
