@@ -31,6 +31,7 @@ SETTINGS = ("hydra/launcher=slurm_test", "report=false")
 @contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str]]:
     """A Slurm with as many processors as this machine has."""
+    folder.parent.chmod(0o755)  # for munge's socket
     cores = len(os.sched_getaffinity(0))
     own = {"SLURM_LOCAL_DIR": str(folder), "SLURM_LOCAL_CPUS": str(cores)}
     environment = os.environ | own | {"SLURM_CONF": str(folder / "slurm.conf")}

@@ -16,6 +16,8 @@ import h5py
 import pytest
 import torch
 
+from grokscope import runs
+
 ROOT = Path(__file__).parents[2]
 EPOCHS = "trainer.max_epochs=12"
 FIGURES = {"curves.png", "gop.png"}
@@ -134,8 +136,11 @@ def test_values_that_fail_only_together_are_refused_by_their_job(command, tiny):
     result = command("train", "-m", *tiny, "trainer.max_epochs=1", "measures=none", *axes)
     assert result.code == 1
     assert result.err.count("\n") == 1
-    assert result.err.startswith("error: data.batch_size must be at most the 24 training samples")
-    assert len(list(result.folder.rglob("run.json"))) == 3
+    words = (
+        "error: 1 of 4 runs is not finished: run 3 (failed: data.batch_size must be at most the 24"
+    )
+    assert result.err.startswith(words)
+    assert [run.status for run in runs(result.folder)] == [*(["finished"] * 3), "failed"]
 
 
 @pytest.mark.parametrize("extra", [(), ("trainer.precision=64-true",), ("data.batch_size=5",)])

@@ -130,7 +130,7 @@ def test_a_job_whose_time_is_over_goes_on_as_if_nothing_had_happened(batch, unin
     assert_same(batch.run(job), uninterrupted)
 
 
-@pytest.mark.parametrize("name", ["USR2", "TERM"])
+@pytest.mark.parametrize("name", ["USR2", pytest.param("TERM", marks=pytest.mark.slow)])
 def test_a_run_that_is_asked_while_it_loads_is_begun_anew(name, batch):
     """Nothing is lost by a signal that Python does not answer yet."""
     job = batch.submit(*SHORT)
@@ -141,6 +141,7 @@ def test_a_run_that_is_asked_while_it_loads_is_begun_anew(name, batch):
     assert batch.info(job)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_there_is_an_end_to_requeueing(batch):
     job = batch.submit(*LONG, GROKSCOPE_MAX_REQUEUES="0")
     batch.until_it_trains(job)
@@ -159,6 +160,7 @@ def test_a_cancelled_job_stays_cancelled(batch):
     assert batch.info(job)["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_a_preemption_that_is_announced_by_term_alone_is_survived(
     slurm_without_signal, batches, uninterrupted
 ):
@@ -182,6 +184,7 @@ def test_tasks_of_an_array_are_runs_of_their_own(batch):
     assert [(info["status"], info["seed"]) for info in found] == [("finished", 3), ("finished", 5)]
 
 
+@pytest.mark.slow
 def test_a_task_of_an_array_is_requeued_alone(batch):
     """The last one of an array has the array's number as its own."""
     job = batch.submit(*LONG, options=("--array=0-1",))
@@ -221,6 +224,7 @@ def test_outside_of_the_checkout_the_log_says_so(slurm, batches, tmp_path):
     assert "call sbatch within the checkout" in (batch.checkout / f"slurm-{job}.log").read_text()
 
 
+@pytest.mark.slow
 def test_an_output_of_the_user_s_own_is_used(batch):
     job = batch.submit("experiment=nandaa", options=("--output=mine.log",))
     batch.ends(job)

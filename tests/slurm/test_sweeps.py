@@ -101,7 +101,9 @@ def test_a_requeued_job_goes_on_and_nothing_is_lost(slurm, sweep, uninterrupted,
     assert_same(disturbed.folder / "0", uninterrupted(*SMALL))
 
 
-@pytest.mark.parametrize("signal_first", [True, False], ids=["USR2", "SIGTERM only"])
+@pytest.mark.parametrize(
+    "signal_first", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["USR2", "SIGTERM"]
+)
 def test_a_preempted_job_goes_on_later(request, sweep, uninterrupted, tmp_path, signal_first):
     slurm = request.getfixturevalue("slurm" if signal_first else "slurm_without_signal")
     disturbed = sweep(slurm, "sweep", *SMALL, "hydra.launcher.cpus_per_task=4")
@@ -177,6 +179,7 @@ def test_time_limits_are_survived(slurm, sweep, uninterrupted):
     assert_same(disturbed.folder / "0", uninterrupted(*long))
 
 
+@pytest.mark.slow
 def test_too_many_time_limits_are_an_end_with_a_reason(slurm, sweep):
     """A job of five minutes counts every signal as the end of its time."""
     disturbed = sweep(slurm, "sweep", *SMALL, "hydra.launcher.max_num_timeout=0")
@@ -187,6 +190,7 @@ def test_too_many_time_limits_are_an_end_with_a_reason(slurm, sweep):
     assert Run.open(disturbed.folder / "0").status == "preempted"
 
 
+@pytest.mark.slow
 def test_without_waiting_the_command_returns_and_the_runs_go_on(slurm, sweep):
     longer = (*SMALL[:2], "trainer.max_epochs=8000", "threads=1", "seed=0,1", "measures=none")
     submitted = sweep(slurm, "sweep", *longer, "hydra.launcher.wait=false")
