@@ -236,7 +236,7 @@ def test_a_trial_that_fails_ends_the_study_when_the_others_are_done(study):
     assert sum(found.values()) == 3
     assert found["finished"] > 0
     assert done.err.count("\n") == 1
-    assert f"{found['failed']} of 3 runs are not finished" in done.err
+    assert f"{found['failed']} of 3 runs {'is' if found['failed'] == 1 else 'are'} not" in done.err
     assert "seed must be an integer >= 0" in " ".join(done.err.split())
     assert "Failed" not in done.out
     assert "Traceback" not in done.out

@@ -25,7 +25,6 @@ from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
 from grokscope.app.making_room import making_room
 from grokscope.app.pictures import attach
-from grokscope.app.resuming import last_value
 from grokscope.app.storage import note_prediction, one_line_when_full, predict
 from grokscope.callbacks import GOPCallback, Preempted, StopOnSignal
 from grokscope.models.memory import keep_freed_memory
@@ -36,8 +35,8 @@ log = logging.getLogger(__name__)
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTERM
 
 
-def train(config: DictConfig) -> float | None:
-    """Train, summarise, and return the ``objective`` (what a sweeper minimises).
+def train(config: DictConfig) -> None:
+    """Train and summarise; a sweeper reads the ``objective`` from the run's folder.
 
     Raises:
         SystemExit: With code 130 after Ctrl-C, so that scripts and sweeps stop too; 75 when it
@@ -62,7 +61,6 @@ def train(config: DictConfig) -> float | None:
                 _end_wandb_run()
     if interrupted:
         raise SystemExit(INTERRUPTED)
-    return _objective(config, folder) if is_main_process() else None
 
 
 def _lock(folder: Path) -> AbstractContextManager[object]:
@@ -151,15 +149,17 @@ def _show(config: DictConfig, parts: Parts, run: Run) -> None:
     """Figures and page; the run has been written, and nothing that fails here changes that."""
     try:
         attach(parts.trainer.loggers, save_figures(run) or ())
-        if config.report:
-            log.info("Report: %s", write_report(run))
     except ImportError:
         log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
     except Exception as error:
-        log.warning("No figures or no report, see train.log: %r", error)
-        log.info("What failed:", exc_info=error)
+        _tell("figures", error)
+    try:
+        if config.report:
+            log.info("Report: %s", write_report(run))
+    except Exception as error:
+        _tell("report", error)
 
 
-def _objective(config: DictConfig, folder: Path) -> float | None:
-    has_rows = "test_loss" in Run.open(folder).metrics
-    return last_value(folder, config.objective) if has_rows else None
+def _tell(what: str, error: Exception) -> None:
+    log.warning("No %s, see train.log: %r", what, error)
+    log.info("What failed:", exc_info=error)

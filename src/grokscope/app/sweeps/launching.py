@@ -79,6 +79,9 @@ def launch(
         sweep, runs = _planned(folder, job_overrides, list(config.hydra.overrides.task))
         todo = _todo(sweep, runs)
         work = Work(context, task, config, folder)
+        if objective is not None:  # the settings of Hydra's own sweeper have been tried by now
+            for run in todo:
+                work.job_config(run)
         over = do(work, sweep, todo, settings) if todo else set()
         found = _table(folder, over)
     except ValueError as error:

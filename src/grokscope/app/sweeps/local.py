@@ -27,13 +27,9 @@ def run_here(
     """
     at_once = require_int("hydra.launcher.runs_at_once", settings.get("runs_at_once", 1))
     if at_once > 1:
-        Pool(work, at_once, _tell).run(runs)
+        Pool(work, at_once).run(runs)
         return set()
     for run in runs:
         print(f"run {run.number}: {' '.join(run.overrides)}", flush=True)
         work.do(run)
     return set()
-
-
-def _tell(run: SweepRun, happened: str | None) -> None:
-    print(f"run {run.number}: {happened or 'done'}", flush=True)

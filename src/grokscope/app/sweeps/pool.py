@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -53,13 +53,10 @@ class Pool:
     Args:
         work: What the runs belong to.
         at_once: Most processes.
-        done: Called after each run with it and what happened: None, or the words for it.
     """
 
-    def __init__(
-        self, work: Work, at_once: int, done: Callable[[SweepRun, str | None], None]
-    ) -> None:
-        self._payload, self._at_once, self._done = cloudpickle.dumps(work), at_once, done
+    def __init__(self, work: Work, at_once: int) -> None:
+        self._payload, self._at_once = cloudpickle.dumps(work), at_once
         self._folder = work.folder
         self._idle: list[tuple[Connection, SpawnProcess]] = []
         self._busy: dict[Connection, tuple[SpawnProcess, SweepRun]] = {}
@@ -104,7 +101,7 @@ class Pool:
                 _note_death(self._folder / run.folder, answer)
         else:
             self._idle.append((connection, process))
-        self._done(run, answer)
+        print(f"run {run.number}: {answer or 'done'}", flush=True)
 
     def _start(self) -> tuple[Connection, SpawnProcess]:
         context = multiprocessing.get_context("spawn")

@@ -58,7 +58,7 @@ class SlurmTask:
                     share_processors(1)
                     self.work.do(runs[0])
                 else:
-                    Pool(self.work, self.at_once, _tell).run(runs)
+                    Pool(self.work, self.at_once).run(runs)
         except Preempted as end:
             _make_room(end, requeue)
 
@@ -190,10 +190,6 @@ def _make_room(end: Preempted, requeue: Any) -> None:
     if end.signal == signal.SIGTERM and (queued([job]) or {}).get(job) != "RUNNING":
         raise end  # cancelled, or requeued by somebody else
     requeue(end.signal, None)
-
-
-def _tell(run: SweepRun, happened: str | None) -> None:
-    print(f"run {run.number}: {happened or 'done'}", flush=True)
 
 
 def _masters(jobs: Mapping[str, Path]) -> str:
