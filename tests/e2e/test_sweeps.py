@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -232,6 +236,42 @@ def test_a_sweep_makes_room_with_all_its_processes(command, long, tmp_path):
     assert process.wait(30) == 75
     assert [info(f"sweep/{n}")["status"] for n in (0, 1)] == ["preempted"] * 2
     assert not Path("sweep/2").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux: /proc")
+def test_a_signal_to_processes_that_are_only_starting_is_an_end_too(long, tmp_path):
+    """Slurm sends it to all; one that is importing dies of it, and has read nothing yet."""
+    command = ("--multirun", *long, "seed=0,1,2", WHERE, "hydra.launcher.runs_at_once=2")
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "src/train.py"), *command],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    stop = time.monotonic() + 60
+    while not any(b"spawn_main" in line for line in command_lines(children)):
+        assert time.monotonic() < stop
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert not list(tmp_path.glob("sweep/*/metrics.csv"))
+
+
+def command_lines(children: Path) -> Iterator[bytes]:
+    for number in children.read_text().split():
+        with suppress(OSError):
+            yield Path(f"/proc/{number}/cmdline").read_bytes()
+
+
+@pytest.mark.refusal
+def test_processes_that_cannot_start_are_runs_that_failed(command, tiny, monkeypatch):
+    resource_tracker.ensure_running()
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", os.fsencode(shutil.which("false")))
+    done = command("train", *SWEEP, *tiny, WHERE, "hydra.launcher.runs_at_once=2")
+    assert done.code == 1
+    assert [row["state"] for row in table()] == ["killed"] * 3
+    assert "its process ended with exit code 1" in done.err
 
 
 def test_ctrl_c_ends_a_sweep_of_processes_in_order(long, tmp_path):

@@ -86,9 +86,15 @@ class Pool:
             raise Preempted(self._asked)
 
     def _give(self, run: SweepRun) -> None:
+        payload = None if self._idle else self._payload
         connection, process = self._idle.pop() if self._idle else self._start()
-        connection.send(run)
         self._busy[connection] = process, run
+        if self._asked is not None:  # by now
+            _pass_on(self._asked, process)
+        with suppress(OSError):  # dead already, as _take will see
+            if payload is not None:
+                connection.send_bytes(payload)
+            connection.send(run)
 
     def _take(self, connection: Connection) -> None:
         process, run = self._busy.pop(connection)
@@ -105,8 +111,8 @@ class Pool:
 
     def _start(self) -> tuple[Connection, SpawnProcess]:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._payload, self._at_once))
+        ours, theirs = context.Pipe()  # what it needs goes through here: start() waits for ever
+        process = context.Process(target=_serve, args=(theirs, self._at_once))  # for a dead reader
         process.start()
         theirs.close()
         return ours, process
@@ -115,15 +121,13 @@ class Pool:
     def _signals(self) -> Iterator[None]:
         """Passed on; the first one is remembered."""
 
-        def pass_on(number: int, frame: Any) -> None:
+        def note(number: int, frame: Any) -> None:
             self._asked = self._asked or number
-            if number != signal.SIGINT:  # a terminal sends it to all of them
-                for process, _ in self._busy.values():
-                    with suppress(ProcessLookupError):
-                        os.kill(process.pid or 0, number)
+            for process, _ in self._busy.values():
+                _pass_on(number, process)
 
         numbers = [*signals(), signal.SIGINT]
-        previous = {number: signal.signal(number, pass_on) for number in numbers}
+        previous = {number: signal.signal(number, note) for number in numbers}
         try:
             yield
         finally:
@@ -131,11 +135,17 @@ class Pool:
                 signal.signal(number, handler)
 
 
-def _serve(connection: Connection, payload: bytes, at_once: int) -> None:
+def _pass_on(number: int, process: SpawnProcess) -> None:
+    if number != signal.SIGINT:  # a terminal sends it to all of them
+        with suppress(ProcessLookupError):
+            os.kill(process.pid or 0, number)
+
+
+def _serve(connection: Connection, at_once: int) -> None:
     """In a process of its own: do run after run."""
     share_processors(at_once)
     with making_room(), suppress(EOFError, KeyboardInterrupt):
-        work: Work = cloudpickle.loads(payload)
+        work: Work = cloudpickle.loads(connection.recv_bytes())
         while True:
             run = connection.recv()
             _redirect(work.folder / run.folder)
