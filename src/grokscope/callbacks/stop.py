@@ -74,6 +74,7 @@ class StopOnSignal(Callback):
         """Take over the signals."""
         if threading.current_thread() is not threading.main_thread():
             return
+        self.received = None
         self._take(signal.SIGINT, self._finish)
         if (asked := preemption_signal()) is not None:
             self._take(asked, self._leave)
@@ -85,6 +86,7 @@ class StopOnSignal(Callback):
         if number == signal.SIGINT:
             trainer.should_stop = True
         elif number:
+            self._disarm()
             for callback in trainer.callbacks:  # type: ignore[attr-defined]
                 if isinstance(callback, Checkpoints):
                     callback.save_last(trainer)
@@ -93,11 +95,22 @@ class StopOnSignal(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Give the signals back."""
-        if getattr(signal, "SIGALRM", None) in self._previous:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._disarm()
         for number, previous in self._previous.items():
             signal.signal(number, previous)
         self._previous.clear()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Likewise, since then there is no teardown; Lightning gives back all signals itself."""
+        self._disarm()
+        self._previous.clear()
+
+    def _disarm(self) -> None:
+        """Let what follows take as long as it likes."""
+        if getattr(signal, "SIGALRM", None) in self._previous:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _take(self, number: int, handler: Callable[[int, FrameType | None], None]) -> None:
         self._previous[number] = signal.signal(number, handler)
