@@ -86,6 +86,7 @@ def test_an_array_with_a_failing_and_a_killed_run(slurm, sweep, uninterrupted):
 WAYS = {"preempted": ("scancel", "--signal=USR2"), "stopped": ("scontrol", "requeue")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", WAYS)
 def test_a_requeued_job_goes_on_and_nothing_is_lost(slurm, sweep, uninterrupted, status):
     """After Slurm's signal, and when it requeues by itself, as when a node dies."""
@@ -117,6 +118,7 @@ def test_a_preempted_job_goes_on_later(request, sweep, uninterrupted, tmp_path, 
     assert_same(disturbed.folder / "0", uninterrupted(*SMALL))
 
 
+@pytest.mark.slow
 def test_a_cancelled_sweep_is_resumed(slurm, sweep, uninterrupted):
     seeds = "seed=0,1,2"
     cancelled = sweep(slurm, "sweep", *SMALL, seeds, "hydra.launcher.array_parallelism=2")
@@ -134,6 +136,7 @@ def test_a_cancelled_sweep_is_resumed(slurm, sweep, uninterrupted):
         assert_same(cancelled.folder / str(number), whole, history=False)
 
 
+@pytest.mark.slow
 def test_two_tasks_of_one_run_make_room_together(slurm, sweep):
     two = (*SMALL[:2], "threads=1", "trainer=ddp", "trainer.max_epochs=1500")
     launcher = ("hydra/launcher=slurm_ddp", "hydra.launcher.gpus_per_node=null")

@@ -109,9 +109,9 @@ def run_on_slurm(
 
 
 def _packing(settings: Mapping[str, Any]) -> tuple[int, int]:
-    numbers = (settings.get(name, 1) for name in ("runs_per_job", "runs_at_once"))
-    per_job = require_int("hydra.launcher.runs_per_job", next(numbers))
-    at_once = require_int("hydra.launcher.runs_at_once", next(numbers), maximum=per_job)
+    asked = settings.get("runs_per_job", 1), settings.get("runs_at_once", 1)
+    per_job = require_int("hydra.launcher.runs_per_job", asked[0])
+    at_once = require_int("hydra.launcher.runs_at_once", asked[1], maximum=per_job)
     tasks = int(settings.get("tasks_per_node") or 1) * int(settings.get("nodes") or 1)
     if tasks > 1 and per_job > 1:
         raise UserError(
