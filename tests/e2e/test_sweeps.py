@@ -188,8 +188,8 @@ def long(tiny) -> tuple[str, ...]:
 
 
 def test_runs_at_once_survive_the_death_of_one(command, long, tmp_path):
-    sweep = (*long, "seed=0,1,2", WHERE, "hydra.launcher.runs_at_once=2")
-    process = start(tmp_path, "--multirun", *sweep)
+    sweep = (*long, "seed=0,1,2", WHERE)
+    process = start(tmp_path, "--multirun", *sweep, "hydra.launcher.runs_at_once=2")
     until_rows(tmp_path / "sweep/1")
     os.kill(info("sweep/1")["pid"], signal.SIGKILL)
     assert process.wait(120) == 1

@@ -130,7 +130,8 @@ def test_a_job_whose_time_is_over_goes_on_as_if_nothing_had_happened(batch, unin
     assert_same(batch.run(job), uninterrupted)
 
 
-@pytest.mark.parametrize("name", ["USR2", pytest.param("TERM", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["USR2", "TERM"])
 def test_a_run_that_is_asked_while_it_loads_is_begun_anew(name, batch):
     """Nothing is lost by a signal that Python does not answer yet."""
     job = batch.submit(*SHORT)

@@ -154,6 +154,7 @@ def test_two_tasks_of_one_run_make_room_together(slurm, sweep):
     assert_same(disturbed.folder / "0", whole.folder / "0")
 
 
+@pytest.mark.slow
 def test_packed_runs_make_room_together_and_one_that_dies_dies_alone(slurm, sweep, uninterrupted):
     packed = ("hydra.launcher.runs_per_job=3", "hydra.launcher.runs_at_once=2")
     disturbed = sweep(slurm, "sweep", *SMALL, *packed, "seed=0,1,2")
