@@ -24,8 +24,10 @@ from grokscope import runs
 
 ROOT = Path(__file__).parents[2]
 LOCAL = ROOT / "tests" / "slurm" / "slurm-local"
-RUN = ("experiment=quickstart", "data.modulus=13", "trainer.max_epochs=100", "threads=1")
-SETTINGS = ("hydra/launcher=slurm_test", "report=false")
+RUN = (
+    *("experiment=quickstart", "data.modulus=13", "trainer.max_epochs=100", "threads=1"),
+    "report=false",
+)
 
 
 @contextmanager
@@ -44,8 +46,9 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
 
 def seconds(folder: Path, count: int, environment: dict[str, str], *overrides: str) -> float:
     """From the command to its end; all runs must be finished then."""
-    command = [sys.executable, str(ROOT / "src" / "train.py"), "--multirun", *SETTINGS, *RUN]
-    command += [f"hydra.sweep.dir={folder}", f"seed=range({count})", *overrides]
+    command = [sys.executable, str(ROOT / "src" / "train.py"), "--multirun", *RUN]
+    command += ["hydra/launcher=slurm_test", f"hydra.sweep.dir={folder}"]
+    command += [f"seed=range({count})", *overrides]
     begun = time.perf_counter()
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     taken = time.perf_counter() - begun

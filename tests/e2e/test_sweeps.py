@@ -62,11 +62,14 @@ def test_a_failing_run_stops_no_other_and_the_exit_code_says_so(command, tiny):
     assert "4 runs: 2 finished, 2 failed" in done.out
 
 
-def test_a_run_without_a_folder_stops_no_other(command, tiny):
+@pytest.mark.parametrize("at_once", [1, 2])
+@pytest.mark.refusal
+def test_a_run_without_a_folder_stops_no_other(command, tiny, at_once):
     Path("sweep").mkdir()
     Path("sweep/0").write_text("in the way")
-    done = command("train", *SWEEP, *tiny, WHERE)
+    done = command("train", *SWEEP, *tiny, WHERE, f"hydra.launcher.runs_at_once={at_once}")
     assert done.code == 1
+    assert len(done.err.splitlines()) == 1
     assert [row["state"] for row in table()] == ["missing", "finished", "finished"]
 
 
@@ -110,6 +113,16 @@ def test_a_folder_with_a_sweep_is_not_written_over(command, tiny):
     assert done.code == 1
     assert done.err.startswith("error: hydra.sweep.dir must not hold another sweep, got sweep;")
     assert before == {path: path.read_bytes() for path in Path("sweep").rglob("*.json")}
+
+
+@pytest.mark.refusal
+def test_a_table_that_cannot_be_written_is_one_line_and_the_runs_are_done(command, tiny):
+    Path("sweep/sweep.csv").mkdir(parents=True)
+    done = command("train", *SWEEP, *tiny, WHERE)
+    assert done.code == 1
+    assert len(done.err.splitlines()) == 1
+    assert "sweep.csv" in done.err
+    assert [info(f"sweep/{n}")["status"] for n in range(3)] == ["finished"] * 3
 
 
 @pytest.mark.refusal

@@ -30,8 +30,8 @@ def collect(found: Sequence[RunState]) -> list[dict[str, Any]]:
 
     A key that is also the name of another column has ``override `` before it. Values are as they
     were typed, quotes included. ``memorised``, ``generalised`` and ``delay`` are epochs, by the
-    run's own thresholds; losses and accuracies are the last finite ones. Seconds are those of
-    the part of a run since it last went on. None is what a run does not have or never reached.
+    run's own thresholds; losses and accuracies are the last finite ones. Seconds are those of all
+    parts of a run that was resumed. None is what a run does not have or never reached.
     """
     keys = list(dict.fromkeys(key for each in found for key in _settings(each)))
     return [_row(each, keys) for each in found]

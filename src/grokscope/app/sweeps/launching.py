@@ -84,7 +84,7 @@ def launch(
                 work.job_config(run)
         over = do(work, sweep, todo, settings) if todo else set()
         found = _table(folder, over)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(str(error)) from error
     asked = [found[run.number] for run in runs]
     bad = [state for state in asked if state.state != FINISHED]

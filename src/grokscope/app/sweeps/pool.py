@@ -86,14 +86,14 @@ class Pool:
             raise Preempted(self._asked)
 
     def _give(self, run: SweepRun) -> None:
-        payload = None if self._idle else self._payload
-        connection, process = self._idle.pop() if self._idle else self._start()
+        fresh = not self._idle
+        connection, process = self._start() if fresh else self._idle.pop()
         self._busy[connection] = process, run
         if self._asked is not None:  # by now
             _pass_on(self._asked, process)
         with suppress(OSError):  # dead already, as _take will see
-            if payload is not None:
-                connection.send_bytes(payload)
+            if fresh:
+                connection.send_bytes(self._payload)
             connection.send(run)
 
     def _take(self, connection: Connection) -> None:
@@ -110,9 +110,10 @@ class Pool:
         print(f"run {run.number}: {answer or 'done'}", flush=True)
 
     def _start(self) -> tuple[Connection, SpawnProcess]:
+        """Without the payload: start() would wait for ever for a reader that has died."""
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()  # what it needs goes through here: start() waits for ever
-        process = context.Process(target=_serve, args=(theirs, self._at_once))  # for a dead reader
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, self._at_once))
         process.start()
         theirs.close()
         return ours, process
@@ -148,7 +149,8 @@ def _serve(connection: Connection, at_once: int) -> None:
         work: Work = cloudpickle.loads(connection.recv_bytes())
         while True:
             run = connection.recv()
-            _redirect(work.folder / run.folder)
+            with suppress(OSError):  # no folder, or no room in it: the run will say so
+                _redirect(work.folder / run.folder)
             answer = None
             try:
                 work.do(run)
@@ -171,8 +173,8 @@ def _redirect(folder: Path) -> None:
 
 def _note_death(folder: Path, words: str) -> None:
     """For a run that could not say it itself; one that had begun keeps its status."""
-    begun = read_info(folder)
-    update_info(folder, status=begun.get("status", "killed"), error=words)
+    with suppress(OSError, ValueError):  # no folder, or no room in it
+        update_info(folder, status=read_info(folder).get("status", "killed"), error=words)
 
 
 def _ending(code: int | None) -> str:

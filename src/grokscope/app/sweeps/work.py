@@ -81,7 +81,7 @@ class Work:
             job_subdir_key="hydra.sweep.subdir",
         )
         if done.status == JobStatus.FAILED:
-            raise done._return_value
+            raise done._return_value  # done.return_value would print first
 
 
 def note_failure(folder: Path, error: Exception) -> None:
