@@ -9,6 +9,7 @@ the old file or none.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -23,7 +24,7 @@ from grokscope.store.nofollow import check_replaceable
 KEPT_CHARACTERS = 32  # of a name in its draft's: names may have 255 bytes already
 ABANDONED_SECONDS = 3600.0
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
-DRAFT = re.compile(r"\..{0,%d}\.\d+-[0-9a-f]{8}\.part" % KEPT_CHARACTERS)
+DRAFT = re.compile(rf"\.(.{{0,{KEPT_CHARACTERS}}})\.\d+-[0-9a-f]{{8}}\.part")
 
 
 @contextmanager
@@ -67,7 +68,15 @@ def new_draft(draft: Path) -> Iterator[BinaryIO]:
     with open(os.open(draft, flags, 0o666), "w+b") as file:
         yield file
         file.flush()
-        os.fsync(file.fileno())
+        to_disk(file.fileno())
+
+
+def to_disk(fd: int) -> None:
+    """Return when the content of a file is on the disk: on macOS too, where fsync does less."""
+    if full := getattr(fcntl, "F_FULLFSYNC", None):
+        fcntl.fcntl(fd, full)
+    else:
+        getattr(os, "fdatasync", os.fsync)(fd)
 
 
 def publish(draft: Path, path: Path) -> None:
@@ -96,16 +105,20 @@ def make_folder(folder: Path) -> None:
         sync_folder(place.parent)
 
 
-def remove_drafts(folder: Path, older_than: float = ABANDONED_SECONDS) -> None:
+def remove_drafts(
+    folder: Path, suffixes: tuple[str, ...], older_than: float = ABANDONED_SECONDS
+) -> None:
     """Remove what killed processes have left of files that they were to replace.
 
     Args:
         folder: Where they lie.
+        suffixes: Of the files' names.
         older_than: Seconds since they were written to; 0 where no other process can be at work.
     """
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if DRAFT.fullmatch(entry.name):
+            draft = DRAFT.fullmatch(entry.name)
+            if draft and draft[1].endswith(suffixes):
                 with suppress(FileNotFoundError):
                     age = time.time() - entry.stat(follow_symlinks=False).st_mtime
                     if age >= older_than:
