@@ -17,6 +17,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig
 from torch import nn
 
+from grokscope.app.checkpoint_io import CheckedCheckpoints
 from grokscope.app.checkpoints import (
     check_architecture,
     check_same_settings,
@@ -63,6 +64,7 @@ def build(config: DictConfig) -> Parts:
         loggers = build_all("logger", config.logger)
         parts = {"callbacks": callbacks, "logger": loggers or False, **_plugins(config)}
         trainer = instantiate(config.trainer, **parts)
+        trainer.strategy.checkpoint_io = CheckedCheckpoints()
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
 
 
