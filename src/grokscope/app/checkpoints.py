@@ -38,6 +38,10 @@ class TornCheckpointError(UserError):
         self.path, self.why = path, why
 
 
+class NoCheckpointError(UserError):
+    """A run has nothing to go on from."""
+
+
 class _HasState(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -102,7 +106,8 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
     """The newest checkpoint of a run to go on from, its content, and a warning if others can't be.
 
     Raises:
-        UserError: If none is whole and has all its rows.
+        NoCheckpointError: If none is whole and has all its rows.
+        UserError: If a file of rows is gone or cannot be read.
     """
     torn: list[TornCheckpointError] = []
     found = _read_whole(folder / FOLDER / LAST, torn)
@@ -113,7 +118,7 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
     if found:
         return *found, _passed_over(torn, found[0])
     why = f"{torn[0].path.name}: {torn[0].why}" if torn else "there is none"
-    raise UserError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
+    raise NoCheckpointError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
 
 
 def _read_whole(path: Path, torn: list[TornCheckpointError]) -> tuple[Path, dict[str, Any]] | None:
