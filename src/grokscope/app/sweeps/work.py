@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from grokscope.app.cli import register_resolvers
-from grokscope.app.errors import UserError
+from grokscope.app.errors import UnexpectedError, as_user_error
 from grokscope.app.folders import check_not_written, is_main_process
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
@@ -86,9 +86,11 @@ class Work:
 
 def note_failure(folder: Path, error: Exception) -> None:
     """Write down why a run failed; a run that another process writes has not."""
-    known = isinstance(error, UserError)
-    text = str(error) if known else repr(error)
-    log.error("%s failed: %s", folder, text, exc_info=None if known else error)
+    told = as_user_error(error, OmegaConf.create({}))
+    text = str(told)
+    log.error("%s failed: %s", folder, text)
+    if isinstance(told, UnexpectedError):
+        log.info("What failed:", exc_info=error)
     if not is_main_process():
         return
     with suppress(OSError, ValueError):  # no folder, or no room in it
