@@ -21,6 +21,7 @@ from grokscope.app.errors import TRACEBACK, UserError, as_user_error, refuse
 from grokscope.app.folders import run_folder
 from grokscope.app.output import keep_going_without_output
 from grokscope.app.overrides import check_arguments, describe_hydra_error
+from grokscope.app.paths import expand_home
 
 FULL = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
@@ -71,6 +72,7 @@ def guard(task: Task) -> Task:
     @wraps(task)
     def guarded(config: DictConfig) -> Any:
         try:
+            expand_home(config)
             return task(config)
         except Exception as error:
             told = as_user_error(error, config)

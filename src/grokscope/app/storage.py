@@ -123,7 +123,7 @@ def _setting(config: DictConfig, name: str) -> Any:
 
 def _checkpoints(callback: Checkpoints, stop: int, state: int) -> Part:
     """The scheduled ones, ``last.ckpt``, and the one being written."""
-    count = len(callback.schedule.epochs(stop + 1)) + 2
+    count = callback.schedule.count(stop + 1) + 2
     size = state + CHECKPOINT_OVERHEAD
     return Part(CHECKPOINTS, "", count, size, "schedule.checkpoint", "estimate")
 

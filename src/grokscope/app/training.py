@@ -6,17 +6,20 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from grokscope.analysis.figures import save_figures
+from grokscope.analysis.report import NAME as PAGE
 from grokscope.analysis.report import write_report
-from grokscope.analysis.run import Run
+from grokscope.analysis.run import Run, printable
 from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, prepare_processor, quiet
 from grokscope.app.checks import validate
@@ -24,15 +27,18 @@ from grokscope.app.ending import INTERRUPTED, BeforeFirstPass, noting_how_it_end
 from grokscope.app.errors import one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
 from grokscope.app.making_room import making_room
+from grokscope.app.peers import ended_by_signals_while_waiting
 from grokscope.app.pictures import attach
 from grokscope.app.resuming import is_finished
 from grokscope.app.storage import log_prediction, one_line_when_full, predict
 from grokscope.callbacks import GOPCallback, StopOnSignal
 from grokscope.models.memory import keep_freed_memory
+from grokscope.store.info import NAME as INFO
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.lock import FolderLock
 
 log = logging.getLogger(__name__)
+CURVES = "curves.png"  # of the figures the one that every run has
 
 
 def train(config: DictConfig) -> None:
@@ -119,7 +125,12 @@ def _write_settings(config: DictConfig, folder: Path) -> None:
 
 def _fit(parts: Parts, folder: Path) -> bool:
     """Train; whether Ctrl-C ended it."""
-    with quiet():
+
+    def note(status: str) -> None:
+        if is_main_process():
+            update_info(folder, status=status)
+
+    with quiet(), ended_by_signals_while_waiting(parts.trainer, note):
         parts.trainer.fit(
             parts.model, datamodule=parts.data, ckpt_path=parts.ckpt_path, weights_only=True
         )
@@ -142,16 +153,35 @@ def _summarise(config: DictConfig, parts: Parts, folder: Path) -> None:
     if "train_loss" not in run.metrics:
         print(f"No rows were recorded; the run is in {folder}.")
         return
-    _show(config, parts, run)
+    _show(config, parts.trainer.loggers, run)
     width = max(80, shutil.get_terminal_size().columns)
     Console(width=width).print(summary_table(run))
     log.info("Run %s: %s", run.status, "; ".join(f"{n}: {v}" for n, v in summary_rows(run)))
 
 
-def _show(config: DictConfig, parts: Parts, run: Run) -> None:
+def complete(config: DictConfig, folder: Path) -> str:
+    """Draw what a finished run lacks because a signal came in its last seconds.
+
+    Returns:
+        What has been done, in one line.
+    """
+    run, last = Run.open(folder), (folder / INFO).stat().st_mtime
+    wanted = [CURVES, *([PAGE] if config.report else [])]
+    there = {path.name for path in folder.iterdir() if path.stat().st_mtime >= last}
+    if "train_loss" not in run.metrics or there.issuperset(wanted):
+        more = "a larger trainer.max_epochs goes on with it"
+        return f"{printable(str(folder))} is finished: there is nothing to do; {more}."
+    with no_second_writer(), FolderLock(folder):
+        _show(config, (), run)
+    drawn = sorted(path.name for path in folder.iterdir() if path.stat().st_mtime >= last)
+    names = ", ".join(name for name in drawn if name not in there and name[0] != ".")
+    return f"{printable(str(folder))} is finished: {names or 'nothing'} written."
+
+
+def _show(config: DictConfig, loggers: Sequence[Logger], run: Run) -> None:
     """Figures and page; the run has been written, and nothing that fails here changes that."""
     try:
-        attach(parts.trainer.loggers, save_figures(run) or ())
+        attach(loggers, save_figures(run) or ())
     except ImportError:
         log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
     except Exception as error:

@@ -59,8 +59,9 @@ class StopOnSignal(Callback):
     - Ctrl-C lets the running pass end, and the run with it; a second one interrupts at once.
     - SIGUSR2 (or the one that ``$SUBMITIT_PREEMPT_SIGNAL`` names), with which Slurm announces a
       time limit or a preemption, SIGTERM and SIGHUP (a closed terminal) let the running pass end,
-      save ``last.ckpt`` and raise :class:`Preempted`. All processes of a run do so after the same pass. A pass that takes
-      longer than ``patience_seconds`` is given up; the run then goes on from its last checkpoint.
+      save ``last.ckpt`` and raise :class:`Preempted`. All processes of a run do so after the same
+      pass. A pass that takes longer than ``patience_seconds`` is given up; the run then goes on
+      from its last checkpoint.
 
     Args:
         patience_seconds: Less than the time from the signal to the end, with room for saving.

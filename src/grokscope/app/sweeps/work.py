@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
@@ -21,6 +22,7 @@ from grokscope.store.info import read_info, update_info
 from grokscope.store.lock import check_free
 from grokscope.store.sweep import SweepRun
 
+BY_NUMBER = "${hydra.job.num}"  # in configs/hydra/default.yaml
 log = logging.getLogger(__name__)
 
 
@@ -57,14 +59,32 @@ class Work:
         except Exception as error:
             note_failure(folder, error)
 
+    def with_folder(self, run: SweepRun) -> SweepRun:
+        """The run in the folder that ``hydra.sweep.subdir`` names, its number by default."""
+        raw: Any = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        if raw["subdir"] == BY_NUMBER:
+            return run
+        hydra, config = HydraConfig.instance(), self._numbered(run)
+        before, hydra.cfg = hydra.cfg, None
+        try:
+            hydra.set_config(config)  # for ${hydra:...}
+            return replace(run, folder=str(config.hydra.sweep.subdir))
+        finally:
+            hydra.cfg = before
+
     def job_config(self, run: SweepRun) -> DictConfig:
         """The configuration of a run, Hydra's own included."""
+        config = self._numbered(run)
+        with read_write(config), open_dict(config.hydra):
+            config.hydra.sweep.dir = str(self.folder)
+            config.hydra.sweep.subdir = run.folder
+        return config
+
+    def _numbered(self, run: SweepRun) -> DictConfig:
         config = self.context.config_loader.load_sweep_config(self.config, list(run.overrides))
         with read_write(config), open_dict(config.hydra):
             config.hydra.job.id = f"{config.hydra.job.name}_{run.number}"
             config.hydra.job.num = run.number
-            config.hydra.sweep.dir = str(self.folder)
-            config.hydra.sweep.subdir = run.folder
         return config
 
     def _train(self, config: DictConfig, folder: Path) -> None:
