@@ -18,6 +18,7 @@ import cloudpickle
 import torch
 
 from grokscope.app.making_room import making_room, signals
+from grokscope.app.output import keep_going_without_output
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted
 from grokscope.store.info import read_info, update_info
@@ -144,6 +145,7 @@ def _pass_on(number: int, process: SpawnProcess) -> None:
 
 def _serve(connection: Connection, at_once: int) -> None:
     """In a process of its own: do run after run."""
+    keep_going_without_output()
     share_processors(at_once)
     with making_room(), suppress(EOFError, KeyboardInterrupt):
         work: Work = cloudpickle.loads(connection.recv_bytes())
