@@ -13,6 +13,8 @@ from grokscope.app.paths import check_folder, check_name, says_where
 from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.lock import FolderInUseError, check_free
+from grokscope.store.nofollow import NotPlainFileError, check_no_links
+from grokscope.store.replacing import make_folder, sync_folder
 from grokscope.store.run_writer import FILES
 from grokscope.validation import shown
 
@@ -44,11 +46,12 @@ def claim(folder: Path) -> Path:
         UserError: If none can be made there.
     """
     with says_where("paths.log_dir", folder.parent):
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         for number in range(1, MOST_AT_ONCE + 1):
             own = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
             with suppress(FileExistsError):
                 own.mkdir()
+                sync_folder(own.parent)
                 return own
     raise UserError(f"paths.log_dir must have room, got {folder} and {MOST_AT_ONCE} others there.")
 
@@ -107,8 +110,9 @@ def check_run_dir(folder: Path, resumed: Path | None) -> None:
         resumed: The checkpoint that the run goes on from.
 
     Raises:
-        UserError: If ``folder`` holds the rows of a run other than ``resumed``'s.
+        UserError: If ``folder`` holds the rows of a run other than ``resumed``'s, or a link.
     """
+    refuse_links(folder)
     rows = [name for name in FILES if (folder / name).exists()]
     own = resumed is not None and folder_of(resumed)
     if rows and not (own and own.samefile(folder)):
@@ -116,6 +120,22 @@ def check_run_dir(folder: Path, resumed: Path | None) -> None:
             f"hydra.run.dir must not hold another run's rows, got {folder} with {rows[0]}; "
             f"choose another folder, or go on with run={folder}."
         )
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse to write into a run's folder with a link in it: a stranger may have put it there.
+
+    Hydra and other loggers open their files by name, so one look comes before all of them.
+
+    Raises:
+        UserError: Naming the link.
+    """
+    if not folder.is_dir():
+        return
+    try:
+        check_no_links(folder, (FOLDER, FIGURES, ".hydra"))
+    except NotPlainFileError as error:
+        raise UserError(f"a run must be written through no link: {error}") from error
 
 
 def check_not_written(folder: Path) -> None:

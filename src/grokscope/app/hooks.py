@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from grokscope.app.checkpoints import check_same_settings, read_settings
+from grokscope.app.checkpoints import check_same_settings
 from grokscope.app.checks import validate, validate_sweep, without_hydra
 from grokscope.app.errors import UserError, as_user_error, refuse
 from grokscope.app.folders import (
@@ -29,6 +29,7 @@ from grokscope.app.overrides import check_added_keys, describe_hydra_error
 from grokscope.app.paths import check_folder, expand_home, make_folder
 from grokscope.app.resuming import can_go_on, clear, earlier_run, is_finished
 from grokscope.app.storage import predicts_only
+from grokscope.app.stored import read_settings, value_at
 from grokscope.app.sweeps.folder import prepare_sweep_dir
 from grokscope.app.training import complete
 
@@ -133,7 +134,7 @@ def _answer_for_finished_run(config: DictConfig) -> None:
     folder = folder_of(file)
     if folder is None or file == Path(str(config.ckpt_path)) or not is_finished(folder):
         return
-    done = OmegaConf.select(read_settings(folder), "trainer.max_epochs")
+    done = value_at(read_settings(folder), "trainer.max_epochs")
     if done == config.trainer.max_epochs:
         check_same_settings(folder, config)
         _end_with(config, folder)

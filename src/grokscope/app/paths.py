@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import Container, DictConfig, OmegaConf, flag_override
 
 from grokscope.app.errors import UserError
+from grokscope.store import replacing
 from grokscope.validation import shown
 
 NAME_BYTES = 200  # of the 255 that file systems take: our drafts add to a name
@@ -89,7 +90,7 @@ def make_folder(key: str, folder: Path) -> None:
         UserError: Naming the key, if not.
     """
     with says_where(key, folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        replacing.make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
 

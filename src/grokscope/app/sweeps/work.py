@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from grokscope.app.cli import register_resolvers
 from grokscope.app.errors import UnexpectedError, as_user_error
-from grokscope.app.folders import check_not_written, is_main_process
+from grokscope.app.folders import check_not_written, is_main_process, refuse_links
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
 from grokscope.store.lock import check_free
@@ -88,6 +88,7 @@ class Work:
         return config
 
     def _train(self, config: DictConfig, folder: Path) -> None:
+        refuse_links(folder)
         if can_go_on(folder):
             OmegaConf.update(config, "ckpt_path", str(folder))
         elif is_main_process():
