@@ -20,6 +20,7 @@ import torch
 from grokscope.app.making_room import making_room, signals
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted
+from grokscope.processor import make_products_repeatable
 from grokscope.store.info import read_info, update_info
 from grokscope.store.sweep import SweepRun
 
@@ -144,6 +145,7 @@ def _pass_on(number: int, process: SpawnProcess) -> None:
 
 def _serve(connection: Connection, at_once: int) -> None:
     """In a process of its own: do run after run."""
+    make_products_repeatable()
     share_processors(at_once)
     with making_room(), suppress(EOFError, KeyboardInterrupt):
         work: Work = cloudpickle.loads(connection.recv_bytes())

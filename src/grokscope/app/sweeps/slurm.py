@@ -18,6 +18,7 @@ from grokscope.app.making_room import making_room
 from grokscope.app.sweeps.pool import Pool, share_processors
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted, preemption_signal
+from grokscope.processor import make_products_repeatable
 from grokscope.store.sweep import SlurmJob, Sweep, SweepRun
 from grokscope.validation import require_bool, require_int
 
@@ -49,6 +50,7 @@ class SlurmTask:
         Several runs are done in processes of their own, so that one that is killed does not
         take the others with it.
         """
+        make_products_repeatable()  # a job need not inherit the environment (--export=NONE)
         asked = preemption_signal()
         assert asked is not None
         requeue = signal.getsignal(asked)
