@@ -1,11 +1,12 @@
 """Which arithmetic of the processor a run uses, and what makes its last digits repeatable.
 
-On x86 torch multiplies and decomposes matrices with Intel's MKL. Left to itself, MKL picks a kernel
-by the operands' alignment in memory on some processors, AMD's among them: the same matrix at
-another place of a stack, or in an array of numpy, then gives another last digit. Its conditional
-numerical reproducibility (CNR) forbids that. AUTO takes the fastest branch of the processor at
-hand; a branch by name, such as AVX2, exists on Intel's processors only, and MKL silently takes
-AUTO where it does not. STRICT makes products equal for any number of threads, on Intel's only.
+On x86 torch multiplies and decomposes matrices with Intel's MKL. Left to itself, MKL picks a
+kernel by the operands' alignment in memory on some processors, AMD's among them: the same matrix
+at another place of a stack, or in an array of numpy, then gives another last digit. Its
+conditional numerical reproducibility (CNR) forbids that. AUTO takes the fastest branch of the
+processor at hand; a branch by name, such as AVX2, exists on Intel's processors only, and MKL
+silently takes AUTO where it does not. STRICT makes products equal for any number of threads, on
+Intel's only.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def mkl_mode() -> str | None:
     if torch is None or not torch.backends.mkl.is_available():
         return None
     with suppress(OSError, AttributeError):  # another build of torch: MKL in a library of its own
-        library = ctypes.CDLL(str(_torch_library(Path(torch.__file__).parent)))
+        library = ctypes.CDLL(str(_torch_library(Path(torch.__path__[0]))))
         return _in_words(library.mkl_serv_cbwr_get(_ALL))
     return None
 
