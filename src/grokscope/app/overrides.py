@@ -40,6 +40,8 @@ def check_arguments() -> None:
     args = vars(parser.parse_args())
     if args["resolve"] and not args["cfg"]:
         refuse("--resolve must come with --cfg job, got --resolve alone.")
+    if args["experimental_rerun"] is not None:
+        refuse("--experimental-rerun cannot be used: it would execute what a pickle says.")
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     given = " and --".join(name for name in names if args[name])
     if " and " in given:
