@@ -64,7 +64,7 @@ class Shim:
         self._library.shim_watch(None if folder is None else os.fsencode(folder))
 
     def fail(self, number: int, mode: int, error: int = 0, then: tuple[str, ...] = ()) -> None:
-        """The ``number``-th call goes wrong, and later ones of the kinds ``then`` with ``error``."""
+        """The ``number``-th call goes wrong; later ones of the kinds ``then`` fail."""
         self._library.shim_fail(number, mode, error, sum(1 << KINDS.index(kind) for kind in then))
 
     def count(self, kind: str = "any") -> int:
