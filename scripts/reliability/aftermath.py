@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 from case import equal, final_state
+from findings import Findings, Reference, group_of, same_bytes, shown
 from launch import Outcome, passes_of, run_script
 from numpy.typing import NDArray
 from rows import FILES, everything
@@ -21,98 +19,6 @@ from grokscope import Run
 
 GONE_BACK = re.compile(r"go(es|ing)? (back|on from)", re.IGNORECASE)
 STATES_OF_A_CUT = ("killed", "finished", "stopped")
-FAILURES = (
-    "does not open",
-    "Run.open fails",
-    "rows that differ",
-    "holes",
-    "lost before a checkpoint",
-    "lost too early",
-    "checkpoints torn",
-    "status untrue",
-    "resume fails",
-    "went back without a word",
-    "datasets unlike",
-    "weights unlike",
-    "metrics.csv unlike",
-    "crashes",
-)
-UNREADABLE = ("does not open", "Run.open fails")
-LINES = {  # what is counted -> its line in a table
-    "nothing of the run there": "... so early that nothing of the run is there",
-    "files": "HDF5 files left",
-    "does not open": "... that do not open in plain h5py",
-    "Run.open fails": "runs on which `Run.open` and its readers fail",
-    "rows": "rows found",
-    "rows that differ": "columns of rows unlike the run without a cut",
-    "holes": "holes between the rows",
-    "lost before a checkpoint": "rows lost before a checkpoint that is there",
-    "lost too early": "rows lost that were older than `storage.sync_seconds`",
-    "checkpoints torn": "checkpoints torn",
-    "status untrue": "status untrue",
-    "resume fails": "runs that cannot go on",
-    "crashes": "crashes",
-    "brought to their end": "runs brought to their end",
-    "began anew": "... from no checkpoint, anew",
-    "went back to an earlier checkpoint": "... from an earlier checkpoint than the newest",
-    "went back without a word": "... ... without a line that says so",
-    "datasets unlike": "a dataset unlike the run without a cut",
-    "weights unlike": "weights, optimizer or random state unlike",
-    "metrics.csv unlike": "`metrics.csv` unlike",
-    "drafts left": "drafts left at the end",
-}
-
-
-@dataclass(frozen=True)
-class Reference:
-    """The same run without a cut.
-
-    Attributes:
-        folder: Its own.
-        values: Name -> array over rows, as ``Run.metrics`` gives them.
-        everything: Every dataset of its files.
-        state: Weights, optimizer and random state at its end.
-        csv: Content of ``metrics.csv``.
-    """
-
-    folder: Path
-    values: Mapping[str, NDArray]
-    everything: Mapping[str, bytes]
-    state: Mapping[str, Any]
-    csv: bytes
-
-    @classmethod
-    def of(cls, folder: Path) -> Reference:
-        metrics = Run.open(folder).metrics
-        values = {name: metrics[name] for name in metrics}
-        csv = (folder / "metrics.csv").read_bytes()
-        return cls(folder, values, everything(folder), final_state(folder), csv)
-
-
-@dataclass
-class Findings:
-    """Counts of what was looked at and of what was wrong, and words on the latter."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-    def fail(self, what: str, detail: object, count: int = 1) -> None:
-        self.counts[what] += count
-        self.notes.append(f"{what}: {str(detail)[:600]}")
-
-    def any(self, names: Iterable[str]) -> bool:
-        """Whether something of these was found."""
-        return any(self.counts[name] for name in names)
-
-
-def group_of(name: str) -> str:
-    """The part of a metric's name that its epochs share: ``gop/batch/`` of ``gop/batch/trace``."""
-    return name[: name.rfind("/") + 1]
-
-
-def shown(values: Mapping[str, NDArray]) -> dict[str, list[int]]:
-    """Group -> epochs of its rows."""
-    return {group_of(n): v.tolist() for n, v in values.items() if n[len(group_of(n)) :] == "epoch"}
 
 
 class Aftermath:
@@ -311,11 +217,6 @@ class Aftermath:
         if (status := Run.open(folder).status) != "finished":
             self.found.fail("status untrue", f"at the end: {status}")
         self.found.counts["drafts left"] += sum(1 for _ in folder.rglob(".*.part"))
-
-
-def same_bytes(ours: NDArray, theirs: NDArray) -> bool:
-    """NaN included."""
-    return ours.shape == theirs.shape and ours.tobytes() == theirs.tobytes()
 
 
 def _read_something(name: str, node: h5py.HLObject) -> None:

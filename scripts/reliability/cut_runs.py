@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aftermath import Reference
+from aftermath_measured import measured_values
 from case import CONFIGURATIONS, TINY
 from cut_volume import Volume, write_out
+from findings import Reference
 from launch import ROOT, run_script
+from numpy.typing import NDArray
 from rows import FILES
 from shim import Record, Shim, records
 
@@ -41,11 +43,12 @@ class Recording:
 
     Attributes:
         name: In the table.
-        command: What ``src/train.py`` was given.
+        command: What the script was given.
         volume: The folder before the first call.
         calls: All of them.
         run: The run's folder, relative to the watched one.
         reference: What came out.
+        measured: The rows of ``src/measure.py``, if it was that which ran.
     """
 
     name: str
@@ -54,13 +57,11 @@ class Recording:
     calls: list[Record]
     run: Path
     reference: Reference
+    measured: Mapping[str, NDArray] | None = None
 
     def at(self, stop: int) -> Volume:
         """The folder after so many calls."""
-        volume = copy.deepcopy(self.volume)
-        for call in self.calls[:stop]:
-            volume.apply(call)
-        return volume
+        return after(self.volume, self.calls[:stop])
 
     def required(self, stop: int) -> dict[str, set[int]]:
         """Group of metrics -> epochs that a cut after so many calls must spare."""
@@ -87,24 +88,47 @@ def record_resumed(name: str, earlier: Recording, share: float, place: Path) -> 
     return _record(name, earlier.command, folder, ["resume=true"])
 
 
+def record_measure(name: str, earlier: Recording, place: Path) -> Recording:
+    """``src/measure.py`` at the checkpoints of a run."""
+    folder = place / name.replace(" ", "-")
+    write_out(earlier.at(len(earlier.calls)).now(), folder)
+    command = [f"run={earlier.run}", "measures=gop"]
+    volume, calls = _calls("measure", command, folder)
+    values = measured_values(folder / earlier.run)
+    return Recording(name, command, volume, calls, earlier.run, earlier.reference, values)
+
+
 def _record(name: str, command: list[str], folder: Path, extra: Iterable[str] = ()) -> Recording:
+    volume, calls = _calls("train", [*command, *extra], folder)
+    (run,) = folder.glob("logs/runs/*/*")
+    reference = Reference.of(run)
+    return Recording(name, command, volume, calls, run.relative_to(folder), reference)
+
+
+def _calls(script: str, words: list[str], folder: Path) -> tuple[Volume, list[Record]]:
+    """The folder before, and every call of a script on it."""
     (folder / TEMPORARY).mkdir(exist_ok=True)
     volume = Volume(folder)
     path = folder.with_name(f"{folder.name}.record")
-    done = run_script("train", [*command, *extra], folder, lambda: _watch(folder, path))
+    done = run_script(script, words, folder, lambda: _watch(folder, path))
     if done.code:
-        raise RuntimeError(f"{name} ended with {done.code}: {done.output[-2000:]}")
-    calls = list(records(path))
-    (run,) = folder.glob("logs/runs/*/*")
-    reference = Reference.of(run)
-    found = Recording(name, command, volume, calls, run.relative_to(folder), reference)
-    _check(found, folder)
-    return found
+        raise RuntimeError(f"{folder.name} ended with {done.code}: {done.output[-2000:]}")
+    calls = [*records(path)]
+    path.unlink()
+    _check(after(volume, calls).now(), folder)
+    return volume, calls
 
 
-def _check(recording: Recording, folder: Path) -> None:
+def after(before: Volume, calls: Iterable[Record]) -> Volume:
+    """A folder after some calls."""
+    volume = copy.deepcopy(before)
+    for call in calls:
+        volume.apply(call)
+    return volume
+
+
+def _check(after: Mapping[str, bytes | None], folder: Path) -> None:
     """The calls must explain what is there now; else there were calls that the shim missed."""
-    after = recording.at(len(recording.calls)).now()
     there = {str(p.relative_to(folder)): p for p in folder.rglob("*")}
     if after.keys() != there.keys():
         raise RuntimeError(f"files that no call explains: {sorted(after.keys() ^ there.keys())}")

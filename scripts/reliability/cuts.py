@@ -27,10 +27,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from aftermath import FAILURES, LINES, UNREADABLE, Aftermath, Findings
-from cut_runs import EPOCHS, SYNC_SECONDS, Recording, record, record_resumed
+from aftermath import Aftermath
+from aftermath_measured import MeasuredAftermath
+from cut_runs import EPOCHS, SYNC_SECONDS, Recording, record, record_measure, record_resumed
 from cut_states import MODELS, choosers
 from cut_volume import write_out
+from findings import FAILURES, LINES, UNREADABLE, Findings
 from forked import each
 from page import arguments, report, table
 from process import warm
@@ -100,13 +102,20 @@ def judge(state: State, place: Path, number: int) -> Verdict:
     recording = state.recording
     root = place / f"state-{number}"
     write_out(state.content, root)
-    required = recording.required(state.stop)
-    after = Aftermath(root, root / recording.run, recording.reference, required, number)
+    after = _aftermath(state, root, number)
     after.examine()
     after.go_on(recording.command)
     for path in place.glob(f"state-{number}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Verdict(str(state), recording.name, state.kind, state.model, after.found)
+
+
+def _aftermath(state: State, root: Path, seed: int) -> Aftermath | MeasuredAftermath:
+    recording = state.recording
+    folder, reference = root / recording.run, recording.reference
+    if recording.measured is not None:
+        return MeasuredAftermath(root, folder, reference, recording.measured, seed)
+    return Aftermath(root, folder, reference, recording.required(state.stop), seed)
 
 
 def recordings(place: Path, quick: bool) -> list[Recording]:
@@ -119,6 +128,7 @@ def recordings(place: Path, quick: bool) -> list[Recording]:
         record("factor-heavy", place),
         several,
         record_resumed("resumed", several, 0.6, place),
+        record_measure("measure.py", plain, place),
     ]
 
 
@@ -169,8 +179,8 @@ def intro(runs: list[Recording]) -> str:
     calls = sum(len(run.calls) for run in runs)
     names = ", ".join(run.name for run in runs)
     return (
-        f"Each call that runs of `src/train.py` ({EPOCHS} epochs; {names}) make on their folder is "
-        f"recorded ({calls:,} calls). A cut after any call may leave of a file's pages (4096 "
+        f"Each call that runs of `src/train.py` ({EPOCHS} epochs; {names}) make on their folder "
+        f"is recorded ({calls:,} calls). A cut after any call may leave of a file's pages (4096 "
         "bytes) any version since its last sync, or zeros, and any of its sizes since then. "
         "*Names in order*: operations on names reach the disk in their order, and a sync takes "
         "along those before it, as in the journals of ext4 and XFS. *Names in any order*: each by "

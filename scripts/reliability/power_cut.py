@@ -24,7 +24,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
-from aftermath import FAILURES, LINES, UNREADABLE, Aftermath, Reference
+from aftermath import Aftermath
+from findings import FAILURES, LINES, UNREADABLE, Reference
 from images import Disk, make, mounted
 from launch import script_here, start, wait
 from page import arguments, report, table
