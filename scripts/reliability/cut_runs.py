@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rows import FILES
 from shim import Record, Shim, records
 
-EPOCHS = 150
+EPOCHS = 100
 SYNC_SECONDS = 0.3
 SETTLING_SECONDS = 0.5  # from the moment when a sync is due to its end, on a busy machine
 TEMPORARY = "tmp"

@@ -17,6 +17,7 @@ if __name__ == "__main__" and shim.PRELOAD not in os.environ and shim.why_not() 
     os.execve(sys.executable, [sys.executable, *sys.argv], shim.environment())
 
 import argparse
+import gc
 import hashlib
 import random
 import shutil
@@ -143,6 +144,7 @@ def main() -> None:
     warm()
     place = Path(tempfile.mkdtemp(prefix="cuts", dir=options.dir))
     runs = recordings(place, options.quick)
+    gc.freeze()  # what is here by now is not copied into each fork by a collection there
     verdicts = [*judged(runs, options, place)]
     shutil.rmtree(place)
     report(options, "cuts", "Power cuts", f"{intro(runs)}\n\n{text_of(verdicts)}")
@@ -168,6 +170,8 @@ def judged(runs: list[Recording], options: argparse.Namespace, place: Path) -> I
         notes = verdict.found.notes
         if notes:
             print(f"{number}: {verdict.state}", *notes, sep="\n  ", file=sys.stderr, flush=True)
+        if number % 25 == 24:
+            print(f"{number + 1} states", file=sys.stderr, flush=True)
         yield verdict
 
 

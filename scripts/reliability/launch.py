@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import runpy
@@ -62,7 +61,6 @@ def start(work: Callable[[], int], output: Path) -> int:
     """Call ``work`` in a forked process that ends with its result; the process's number."""
     sys.stdout.flush()
     sys.stderr.flush()
-    gc.collect()
     if pid := os.fork():
         return pid
     code = 70
