@@ -29,6 +29,8 @@ from grokscope.callbacks.schedule import parse_schedule
 from grokscope.store.checkpoint_files import scheduled
 from grokscope.store.info import environment, update_info
 from grokscope.store.lock import abandoned
+from grokscope.store.nofollow import NotPlainFileError, subfolder
+from grokscope.store.replacing import replace_text, sync_folder
 from grokscope.validation import require_choice, require_int
 
 KINDS = ("batch", "weight", "sample", "input")
@@ -68,8 +70,13 @@ def _place(config: DictConfig, folder: Path) -> Path:
         raise UserError(f"name must be a plain folder name, got {config.name!r}.")
     if not isinstance(config.replace, bool):
         raise UserError(f"replace must be true or false, got {config.replace!r}.")
-    place = folder / MEASURED / name
-    if place.exists() and not config.replace:
+    try:
+        place = subfolder(folder, MEASURED, name)
+    except FileNotFoundError:
+        return folder / MEASURED / name
+    except NotPlainFileError as error:
+        raise UserError(str(error)) from error
+    if not config.replace:
         raise UserError(
             f"name must be new, got {name}: {place} holds rows already and stays as it is; "
             "replace=true puts new ones in their place."
@@ -212,19 +219,31 @@ def _plain_errors(config: DictConfig) -> Iterator[None]:
 @contextmanager
 def _put_in_place(place: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``place`` when all is written, or vanishes."""
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    old = draft.with_name(f"{draft.name}.old")
-    for left in [path for path in place.parent.glob(f"{draft.stem}.*") if abandoned(path)]:
-        shutil.rmtree(left, ignore_errors=True)
-    draft.mkdir(parents=True)
+    parent = subfolder(place.parents[1], MEASURED, create=True)
+    draft, old = (parent / f".{place.name}.{os.getpid()}{end}" for end in ("", ".old"))
+    _clear_up(place)
+    draft.mkdir()
     try:
         yield draft
         if place.exists():
             os.rename(place, old)
         os.rename(draft, place)
+        sync_folder(parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
+        if old.exists() and not place.exists():
+            os.rename(old, place)
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _clear_up(place: Path) -> None:
+    """Remove what killed processes have left; older rows that one had moved away come back."""
+    for left in place.parent.glob(f".{place.name}.*"):
+        if not left.is_symlink() and abandoned(left):
+            if left.suffix == ".old" and not place.exists():
+                os.rename(left, place)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _measure_all(rows: CheckpointRows, checkpoints: Mapping[int, Path]) -> list[str]:
@@ -253,7 +272,7 @@ def _describe(
     known: dict[str, Any] = dict(_plain(settings))
     measured = known | {"measures": measures}
     text = OmegaConf.to_yaml(OmegaConf.create(measured))
-    (draft / "config.yaml").write_text(text, encoding="utf-8")
+    replace_text(draft / "config.yaml", text)
     entries = {"name": known.get("name"), "seed": known.get("seed"), "skipped": skipped}
     update_info(draft, status="finished", measured=str(folder), **entries, **environment())
 

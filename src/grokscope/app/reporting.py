@@ -20,6 +20,7 @@ from grokscope.analysis.report.live import LiveServer
 from grokscope.analysis.run import Run, printable, runs
 from grokscope.app.errors import UserError
 from grokscope.app.folders import FIGURES
+from grokscope.store.nofollow import subfolder
 from grokscope.validation import require_bool, require_choice, require_int
 
 FORMATS = ("pdf", "png")
@@ -117,7 +118,7 @@ def _compare(config: DictConfig) -> None:
     print(write_comparison(found, _output(config) or folders[0] / COMPARISON))
     if formats:
         shown = comparison_panels(run_groups(found))
-        saved = save_panels(shown, folders[0] / FIGURES, formats)
+        saved = save_panels(shown, subfolder(folders[0], FIGURES, create=True), formats)
         print(f"{len(saved)} files in {folders[0] / FIGURES}")
 
 

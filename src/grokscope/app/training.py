@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -30,6 +29,7 @@ from grokscope.callbacks import GOPCallback, Preempted, StopOnSignal
 from grokscope.models.memory import keep_freed_memory
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.lock import FolderLock
+from grokscope.store.replacing import make_folder, replace_text
 
 log = logging.getLogger(__name__)
 INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTERM
@@ -67,7 +67,7 @@ def _lock(folder: Path) -> AbstractContextManager[object]:
     """Keeps other processes from writing this run."""
     if not is_main_process():
         return nullcontext()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with no_second_writer():
         return FolderLock(folder)
 
@@ -90,10 +90,7 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
 
 
 def _write_settings(config: DictConfig, folder: Path) -> None:
-    text = OmegaConf.to_yaml(config, resolve=True)
-    draft = folder / ".config.yaml.part"
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, folder / "config.yaml")
+    replace_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     overrides = list(HydraConfig.get().overrides.task)
     entries = {"name": config.name, "seed": config.seed, "overrides": overrides}
     update_info(folder, status="running", **entries, **environment())
