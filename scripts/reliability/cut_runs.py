@@ -13,6 +13,7 @@ from typing import Any
 
 from aftermath_measured import measured_values
 from case import CONFIGURATIONS, TINY
+from cut_states import Kept
 from cut_volume import Volume, write_out
 from findings import Reference
 from launch import ROOT, run_script
@@ -78,14 +79,19 @@ def record(name: str, place: Path) -> Recording:
     """Train under the shim."""
     folder = place / name.replace(" ", "-")
     folder.mkdir(parents=True)
-    return _record(name, command_of(name), folder)
+    command = command_of(name)
+    volume, calls = _calls("train", command, folder)
+    (run,) = folder.glob("logs/runs/*/*")
+    return Recording(name, command, volume, calls, run.relative_to(folder), Reference.of(run))
 
 
 def record_resumed(name: str, earlier: Recording, share: float, place: Path) -> Recording:
-    """The same, but most of a run is there already, and ``resume=true`` goes on with it."""
+    """``resume=true`` after a cut of an earlier run, which cost it all that was not synced."""
     folder = place / name.replace(" ", "-")
-    write_out(earlier.at(int(share * len(earlier.calls))).now(), folder)
-    return _record(name, earlier.command, folder, ["resume=true"])
+    left = Kept(ordered=True, names=True, data=False, sizes=False)
+    write_out(earlier.at(int(share * len(earlier.calls))).after(left), folder)
+    volume, calls = _calls("train", [*earlier.command, "resume=true"], folder)
+    return Recording(name, earlier.command, volume, calls, earlier.run, earlier.reference)
 
 
 def record_measure(name: str, earlier: Recording, place: Path) -> Recording:
@@ -96,13 +102,6 @@ def record_measure(name: str, earlier: Recording, place: Path) -> Recording:
     volume, calls = _calls("measure", command, folder)
     values = measured_values(folder / earlier.run)
     return Recording(name, command, volume, calls, earlier.run, earlier.reference, values)
-
-
-def _record(name: str, command: list[str], folder: Path, extra: Iterable[str] = ()) -> Recording:
-    volume, calls = _calls("train", [*command, *extra], folder)
-    (run,) = folder.glob("logs/runs/*/*")
-    reference = Reference.of(run)
-    return Recording(name, command, volume, calls, run.relative_to(folder), reference)
 
 
 def _calls(script: str, words: list[str], folder: Path) -> tuple[Volume, list[Record]]:
