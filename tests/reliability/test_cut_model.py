@@ -1,4 +1,4 @@
-"""The file system behind scripts/reliability/cuts.py loses what a real one may lose, and no more."""
+"""The file system of scripts/reliability/cuts.py loses what a real one may lose, and no more."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "reliability"
 sys.path.insert(0, str(SCRIPTS))
 
-from findings import FAILURES, LINES
-from shim import PRELOAD, why_not
+from findings import FAILURES, LINES  # noqa: E402
+from shim import PRELOAD, why_not  # noqa: E402
 
 
 @pytest.mark.slow
