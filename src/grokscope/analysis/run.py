@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from grokscope.analysis.grokking import GrokkingTimes, grokking_times
 from grokscope.analysis.metrics import Metrics
-from grokscope.analysis.settings import settings_text
+from grokscope.analysis.settings import plain_settings
 from grokscope.store.factors import KINDS, Factors, require_layer, stored_gradients
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.info import read_info
@@ -102,13 +101,7 @@ class Run:
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        try:
-            config = yaml.safe_load(settings_text(path)) or {}
-        except (yaml.YAMLError, OSError, OverflowError, ValueError) as error:
-            raise ValueError(f"{path} is not valid YAML of plain values: {error}") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{path} must hold a YAML mapping, got {type(config).__name__}.")
-        return config
+        return plain_settings(path)
 
     @property
     def metrics(self) -> Metrics:

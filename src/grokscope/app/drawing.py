@@ -23,8 +23,8 @@ from grokscope.analysis.panels import Lines, Matrices, Panel, Spectrum, panels
 from grokscope.analysis.run import Run
 from grokscope.app.build import build_model
 from grokscope.app.checkpoints import read_checkpoint
-from grokscope.app.evaluation import run_settings
 from grokscope.app.folders import FIGURES, by_age
+from grokscope.app.run_settings import run_settings
 from grokscope.measures.weights import normalize_scale, remove_bias
 from grokscope.store.nofollow import subfolder
 

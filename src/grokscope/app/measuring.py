@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +22,9 @@ from grokscope.app.build import build_model, prepare_processor, quiet
 from grokscope.app.checkpoint_rows import CheckpointRows
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
-from grokscope.app.evaluation import find_run, run_settings
+from grokscope.app.evaluation import find_run
+from grokscope.app.run_settings import run_settings
+from grokscope.app.stored import typed_values
 from grokscope.callbacks import GOPCallback, ProgressMeasure
 from grokscope.callbacks.meter import Meter
 from grokscope.callbacks.schedule import parse_schedule
@@ -44,7 +46,7 @@ DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torc
 def measure(config: DictConfig) -> None:
     """Measure at the checkpoints of a run and write the rows beside its own."""
     folder = find_run(config, "measure")
-    settings = run_settings(folder)
+    settings = run_settings(folder, config)
     place = _place(config, folder)
     checkpoints = _chosen(config, folder)
     measures = _measures(config, settings)
@@ -115,7 +117,7 @@ def _epochs(config: DictConfig, there: list[int]) -> list[int]:
 
 def _measures(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
     """What is measured and how: as typed, else as in the run."""
-    typed = _typed(config, settings)
+    typed = typed_values(config, "measures", settings)
     own = settings.get("measures")
     theirs: dict[str, Any] = dict(_plain(own)) if isinstance(own, DictConfig) else {}
     kinds = _kinds(typed["kinds"], config, settings)
@@ -123,12 +125,6 @@ def _measures(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
     values["progress"] = typed["progress"] or theirs.get("progress")
     known = {key: value for key, value in values.items() if value is not None}
     return {"kinds": kinds, "on_nonfinite": typed["on_nonfinite"], **known}
-
-
-def _typed(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
-    """What was chosen here; it may refer to the run's settings, such as ``${data.modulus}``."""
-    raw = [OmegaConf.to_container(node, resolve=False) for node in (settings, config.measures)]
-    return dict(_plain(OmegaConf.create({**cast(Any, raw[0]), "measures": raw[1]}).measures))
 
 
 def _progress(measures: Mapping[str, Any]) -> dict[str, ProgressMeasure]:

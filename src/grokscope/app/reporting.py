@@ -107,6 +107,8 @@ def _compare(config: DictConfig) -> None:
     formats = _formats(config)
     given = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     folders = [Path(str(each)) for each in given]
+    if not folders:
+        raise UserError("runs must be a folder with runs, or a list of folders, got none.")
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"runs must be folders, got {missing[0]}: there is none.")
     every = {run.path.resolve(): run for folder in folders for run in runs(folder)}
