@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from rows import FILES
 from shim import Record, Shim, records
 
-EPOCHS = 100
+EPOCHS = 64
 SYNC_SECONDS = 0.3
 SETTLING_SECONDS = 0.5  # from the moment when a sync is due to its end, on a busy machine
 TEMPORARY = "tmp"
 RUNS = {
     "plain": (),
-    "factor-heavy": (*CONFIGURATIONS["factor-heavy"], "report=false"),
-    "several schedules": (*CONFIGURATIONS["several schedules"], "report=false"),
+    "factor-heavy": CONFIGURATIONS["factor-heavy"],
+    "several schedules": CONFIGURATIONS["several schedules"],
 }
 
 
 def command_of(name: str) -> list[str]:
-    words = [*TINY, f"trainer.max_epochs={EPOCHS}", *RUNS[name]]
+    words = [*TINY, f"trainer.max_epochs={EPOCHS}", "report=false", *RUNS[name]]
     settings = (ROOT / "configs" / "storage" / "default.yaml").read_text(encoding="utf-8")
     return [*words, *([f"storage.sync_seconds={SYNC_SECONDS}"] if "sync_sec" in settings else ())]
 

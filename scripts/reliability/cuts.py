@@ -99,13 +99,16 @@ class Verdict:
     found: Findings
 
 
-def judge(state: State, place: Path, number: int) -> Verdict:
+def judge(state: State, place: Path, number: int, keep: bool) -> Verdict:
     recording = state.recording
     root = place / f"state-{number}"
     write_out(state.content, root)
     after = _aftermath(state, root, number)
     after.examine()
     after.go_on(recording.command)
+    if keep and after.found.notes:
+        shutil.move(root, place.with_name(f"{place.name}-{number}"))
+        write_out(state.content, place.with_name(f"{place.name}-{number}-before"))
     for path in place.glob(f"state-{number}*"):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     return Verdict(str(state), recording.name, state.kind, state.model, after.found)
@@ -138,6 +141,7 @@ def main() -> None:
     parser.add_argument("--states", type=int, help="default: 1000, 24 if quick")
     parser.add_argument("--jobs", type=int, default=1, help="states at a time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", action="store_true", help="keep the states with findings")
     options = parser.parse_args()
     if why := shim.why_not():
         raise SystemExit(f"cuts.py cannot record calls here: {why}.")
@@ -161,7 +165,7 @@ def judged(runs: list[Recording], options: argparse.Namespace, place: Path) -> I
         for i, run in enumerate(runs)
         for state in states(run, count, random.Random(options.seed * 100 + i))
     )
-    tasks = (partial(judge, state, place, i) for i, state in enumerate(drawn))
+    tasks = (partial(judge, state, place, i, options.keep) for i, state in enumerate(drawn))
     for number, verdict in enumerate(each(tasks, options.jobs, place)):
         if isinstance(verdict, str):
             found = Findings()
