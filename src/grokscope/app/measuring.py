@@ -216,6 +216,7 @@ def _plain_errors(config: DictConfig) -> Iterator[None]:
 def _put_in_place(place: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``place`` when all is written, or vanishes."""
     parent = subfolder(place.parents[1], MEASURED, create=True)
+    sync_folder(place.parents[1])
     draft, old = (parent / f".{place.name}.{os.getpid()}{end}" for end in ("", ".old"))
     _clear_up(place)
     draft.mkdir()
