@@ -101,16 +101,17 @@ class Verdict:
 
 def judge(state: State, place: Path, number: int, keep: bool) -> Verdict:
     recording = state.recording
-    root = place / f"state-{number}"
+    own = place / f"{number}"
+    root = own / "state"
     write_out(state.content, root)
     after = _aftermath(state, root, number)
     after.examine()
     after.go_on(recording.command)
     if keep and after.found.notes:
-        shutil.move(root, place.with_name(f"{place.name}-{number}"))
-        write_out(state.content, place.with_name(f"{place.name}-{number}-before"))
-    for path in place.glob(f"state-{number}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        write_out(state.content, own / "before")
+        shutil.move(own, place.with_name(f"{place.name}-{number}"))
+    else:
+        shutil.rmtree(own)
     return Verdict(str(state), recording.name, state.kind, state.model, after.found)
 
 
