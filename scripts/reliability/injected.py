@@ -1,0 +1,222 @@
+"""One call that goes wrong in one scenario, and what comes of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import judge
+from faults import Fault
+from judge import Ended, Finding
+from rows import Key, before, epochs_of, plain_rows, together
+from scenarios import KILLED_AT, SCENARIOS, Bench, Scenario
+from shim import Call
+from trial import Outcome
+
+STAMP = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")  # when a page was written
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is done: the ``call``-th call of a scenario goes wrong."""
+
+    scenario: str
+    phase: str
+    call: Call
+    fault: Fault
+
+    def __str__(self) -> str:
+        where = Path(self.call.path2 or self.call.path).name
+        return f"{self.phase}: {self.call.number} {self.call.kind} {where}: {self.fault.name}"
+
+
+@dataclass
+class Verdict:
+    """What came of it."""
+
+    case: Case
+    counts: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+    hit: Call | None = None
+    errors: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """The findings for people."""
+        told = self.errors.strip().splitlines()[-1:] if self.errors else []
+        hit = f" [hit {self.hit.kind} {Path(self.hit.path).name}]" if self.hit else ""
+        return [f"{self.case}{hit}: {what}: {detail} | {told}" for what, detail in self.findings]
+
+
+class Player:
+    """Plays cases on a bench of its own.
+
+    Args:
+        place: An empty folder.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.bench = Bench(place)
+        self._ended: dict[tuple[str, ...], Ended] = {}
+        self._gone_on: dict[tuple[str, str], list[Finding]] = {}
+        self._outputs: dict[str, dict[str, bytes]] = {}
+
+    def calls(self, scenario: Scenario) -> list[Call]:
+        """All calls of a scenario in which nothing goes wrong."""
+        outcome = self._plain(scenario)
+        if outcome.hit or outcome.code:
+            raise RuntimeError(f"{scenario.name}: {outcome.code} {outcome.errors[-2000:]}")
+        return outcome.calls
+
+    def _plain(self, scenario: Scenario) -> Outcome:
+        self.bench.begin(scenario.begins_with)
+        outcome = self.bench.play(scenario)
+        if outcome.code:
+            raise RuntimeError(f"{scenario.name} fails by itself: {outcome.errors[-2000:]}")
+        return outcome
+
+    def play(self, case: Case) -> Verdict:
+        """Play a case and judge it."""
+        scenario, verdict = SCENARIOS[case.scenario], Verdict(case)
+        reference = self._reference(scenario)
+        self.bench.begin(scenario.begins_with)
+        outcome = self.bench.play(scenario, fault=(case.call.number, case.fault))
+        verdict.hit, verdict.errors = outcome.hit, outcome.errors
+        verdict.counts["cases" if outcome.hit else "not reached"] += 1
+        verdict.counts[f"exit {outcome.code}"] += 1
+        verdict.findings += judge.ending(outcome, case.fault)
+        if scenario.script == "train":
+            verdict.findings += self._judge_run(case, outcome, reference, verdict.counts)
+        else:
+            verdict.findings += self._judge_output(scenario, outcome, reference, verdict.counts)
+        return verdict
+
+    # ---- runs ----------------------------------------------------------------------------------
+
+    def _reference(self, scenario: Scenario) -> Ended:
+        """The run of the same settings that was not disturbed."""
+        if scenario.typed not in self._ended:
+            self._plain(replace(SCENARIOS["train"], typed=scenario.typed))
+            self._ended[scenario.typed] = Ended.of(self.bench.only_run())
+        ended = self._ended[scenario.typed]
+        if scenario.only == "closing":
+            return replace(ended, names=ended.names | {"report.html"})
+        return ended
+
+    def _judge_run(
+        self, case: Case, outcome: Outcome, reference: Ended, counts: Counter[str]
+    ) -> Iterator[Finding]:
+        runs = sorted(self.bench.runs())
+        required = self._required(case.scenario, outcome)
+        if len(runs) > 1:
+            yield "a second run", ", ".join(run.name for run in runs)
+        if not runs and required:
+            yield "acknowledged, lost", "there is no run"
+        for run in runs[:1]:
+            yield from judge.status(run, outcome, case.fault, case.phase)
+            yield from judge.rows(run, reference, required)
+            yield from judge.readable(run)
+            counts["rows acknowledged"] += sum(map(len, required.values()))
+            counts["left until the next start"] += bool(judge.left_over(run, reference))
+        if outcome.code == 0 and len(runs) == 1:
+            yield from judge.complete(runs[0], reference)
+        elif outcome.code != 0:
+            yield from self._go_on(SCENARIOS[case.scenario], reference, counts)
+
+    def _required(self, scenario: str, outcome: Outcome) -> dict[Key, list[int]]:
+        """Rows that must be there: acknowledged by this process, or before its checkpoint."""
+        if scenario != "resume":
+            return outcome.acknowledged
+        (old,) = self.bench.state("killed").glob("runs/*/*")
+        passes = max(int(path.stem[6:]) for path in old.glob("checkpoints/epoch_*.ckpt"))
+        assert passes < KILLED_AT
+        return together(before(epochs_of(plain_rows(old)), passes), outcome.acknowledged)
+
+    def _go_on(self, scenario: Scenario, reference: Ended, counts: Counter[str]) -> list[Finding]:
+        """The same command again, with ``resume=true`` and without a fault."""
+        key = scenario.name, judge.digest(self.bench.runs())
+        counts["went on"] += 1
+        if key not in self._gone_on:
+            counts["went on from a state of its own"] += 1
+            again = replace(scenario, arguments=(*scenario.arguments, "resume=true"))
+            outcome = self.bench.play(again)
+            self._gone_on[key] = [*self._judge_end(outcome, reference)]
+        return self._gone_on[key]
+
+    def _judge_end(self, outcome: Outcome, reference: Ended) -> Iterator[Finding]:
+        if outcome.code != 0:
+            yield "resume fails", f"exit {outcome.code}: {outcome.errors[-400:]}"
+            return
+        *others, run = sorted(self.bench.runs())
+        yield from judge.complete(run, reference)
+        for other in others:
+            if (other / "run.json").exists():
+                yield "began anew", f"{other.name} stays {judge.status_of(other)!r}"
+            if left := judge.left_over(other, reference):
+                yield "files left", f"{', '.join(sorted(left))} in a folder without a run"
+
+    # ---- measuring and reporting ---------------------------------------------------------------
+
+    def _judge_output(
+        self, scenario: Scenario, outcome: Outcome, reference: Ended, counts: Counter[str]
+    ) -> Iterator[Finding]:
+        """The output is whole, old or new; the run is as it was; a second attempt works."""
+        yield from self._judge_files(scenario, done=outcome.code == 0, counts=counts)
+        if outcome.code == 0:
+            return
+        counts["went on"] += 1
+        more = ("replace=true",) if scenario.name == "measure" else ()
+        again = self.bench.play(scenario, *more)
+        if again.code != 0:
+            yield "a second attempt fails", f"exit {again.code}: {again.errors[-400:]}"
+            return
+        yield from self._judge_files(scenario, done=True, counts=Counter(), again=True)
+
+    def _judge_files(
+        self, scenario: Scenario, done: bool, counts: Counter[str], again: bool = False
+    ) -> Iterator[Finding]:
+        new, old = self._output(scenario), self._files(self.bench.state(scenario.begins_with))
+        found = self._files(self.bench.logs)
+        for name in sorted(found.keys() | old.keys() | new.keys()):
+            content, allowed = found.get(name), [new.get(name)]
+            if not done:
+                allowed.append(old.get(name))
+            if content in allowed:
+                continue
+            if name in new or name in old:
+                yield "output torn", f"{name}{' after a second attempt' if again else ''}"
+            elif done:
+                yield "files left", name
+            else:
+                counts["left until the next start"] += 1
+
+    def _output(self, scenario: Scenario) -> dict[str, bytes]:
+        """The files after an undisturbed command."""
+        if scenario.name not in self._outputs:
+            self._plain(scenario)
+            self._outputs[scenario.name] = self._files(self.bench.logs)
+        return self._outputs[scenario.name]
+
+    def _files(self, logs: Path) -> dict[str, bytes]:
+        """Relative path -> content, less what the clock decides."""
+        (run,) = logs.glob("runs/*/*")
+        found = {}
+        for name in judge.names(run):
+            if Path(name).name not in judge.OF_THE_MOMENT:
+                path = run / name
+                found[name] = _content(path)
+        return found
+
+
+def _content(path: Path) -> bytes:
+    if path.name == "run.json":
+        return str(judge.status_of(path.parent)).encode()
+    try:
+        if path.suffix == ".h5":
+            return repr(sorted(judge.datasets_of(path).items())).encode()
+    except OSError:
+        pass  # torn: unlike any other
+    return STAMP.sub(b"", path.read_bytes()) if path.suffix == ".html" else path.read_bytes()
