@@ -10,8 +10,9 @@ import h5py
 import numpy as np
 import pytest
 
-from grokscope.store import RunWriter, TableFile, finalise
-from grokscope.store.dense import DenseMatrices, eigenvectors, write_matrix
+from grokscope.store import RunWriter, TableFile, hdf5_files, layout
+from grokscope.store.dense import DenseSizes, eigenvectors, write_matrix
+from grokscope.store.factors import Factors
 from grokscope.store.layout import Column, Table
 from grokscope.store.run_writer import FULL, LAYERS, METRICS
 from grokscope.store.writer import StoreFullError
@@ -140,7 +141,7 @@ def test_a_matrix_written_in_bands_is_the_same(tmp_path, monkeypatch):
     factor = np.random.default_rng(1).normal(size=(2, 301))
     with h5py.File(tmp_path / "a.h5", "w") as file:
         write_matrix(file.create_group("whole"), factor, "<f8")
-        monkeypatch.setattr(finalise, "BLOCK_BYTES", 8 * 301 * 7)  # 7 rows; chunks have 27
+        monkeypatch.setattr(layout, "BLOCK_BYTES", 8 * 301 * 7)  # 7 rows; chunks have 27
         write_matrix(file.create_group("bands"), factor, "<f8")
         np.testing.assert_allclose(file["bands/gop"][:], file["whole/gop"][:], rtol=1e-13)
         np.testing.assert_allclose(file["bands/gop"][:], factor.T @ factor, rtol=1e-13)
@@ -167,7 +168,7 @@ def test_the_default_has_none_and_every_epoch_of_the_factor_has_all_on_request(t
 def test_the_room_reserved_is_enough_and_not_twice_of_what_random_numbers_take(tmp_path):
     plain, dense = tmp_path / "plain", make(tmp_path / "dense", top_k=100)
     write(RunWriter(plain, tables())).finalise()
-    sizes = DenseMatrices(TableFile(dense / FULL), 100).sizes
+    sizes = DenseSizes(Factors.of(TableFile(dense / FULL)), (BATCHES, M), 4, 100)
     rooms = {FULL: sizes.whole(), LAYERS: sizes.layers(("batch", "weight", "sample"))}
     for name, room in rooms.items():
         more = (dense / name).stat().st_size - (plain / name).stat().st_size
@@ -185,12 +186,14 @@ def test_a_resumed_run_may_change_it_for_all_epochs(tmp_path, before, after):
 
 def small_disk(patch, limit):
     """No file system gives more than ``limit`` bytes to a file any more."""
+    whole = hdf5_files.write_at
 
-    def reserve(fd, offset, length):
-        if offset + length > limit:
+    def write_at(fd, data, offset):
+        if offset + len(data) > limit:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(fd, data, offset)
 
-    patch.setattr(os, "posix_fallocate", reserve, raising=False)
+    patch.setattr(hdf5_files, "write_at", write_at)
 
 
 @pytest.mark.refusal
@@ -200,10 +203,10 @@ def test_matrices_that_the_disk_has_no_room_for_leave_the_rows_and_can_be_given_
     writer = write(RunWriter(tmp_path, tables(), dense_top_k=5))
     with monkeypatch.context() as patch:
         small_disk(patch, 150_000)
-        with pytest.raises(StoreFullError, match=r"no room for more of .*gop_full\.final"):
+        with pytest.raises(StoreFullError, match=r"no room for more of .*gop_full\.h5"):
             writer.finalise()
     writer.close()
-    assert not [*tmp_path.glob("*.final")]
+    assert not [*tmp_path.glob(".*.part")]
     for epoch, row in enumerate(TableFile(tmp_path / FULL).read("batch", "gradient")):
         np.testing.assert_array_equal(row[:3], gradients(EPOCHS[epoch]))
     with monkeypatch.context() as patch:

@@ -65,7 +65,7 @@ def test_json_without_end_is_refused(tmp_path, content, why):
 @pytest.mark.refusal
 def test_a_pipe_in_its_place_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / info.NAME)
-    with pytest.raises(ValueError, match=r"run\.json is not valid JSON: it is not a regular file"):
+    with pytest.raises(ValueError, match=r"run\.json must be a regular file, got a FIFO"):
         info.read_info(tmp_path)
 
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from grokscope.store import RunWriter, TableFile, finalise, reopen
+from grokscope.store import RunWriter, TableFile, finalise, hdf5_files, reopen
 from grokscope.store.layout import Column, Table
 from grokscope.store.run_writer import FULL, LAYERS, METRICS
 from grokscope.store.writer import StoreFullError
@@ -309,11 +309,11 @@ def test_reserved_room_is_given_back(final):
 def test_a_full_disk_at_the_end_leaves_the_live_file(tmp_path, monkeypatch):
     run = write(RunWriter(tmp_path, TABLES), range(20))
 
-    def full(path, room):
+    def full(fd, data, offset):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(finalise, "new_file", full)
+        patch.setattr(hdf5_files, "write_at", full)
         with pytest.raises(StoreFullError, match="no room for more of"):
             run.finalise()
     check(tmp_path, range(20))
@@ -324,7 +324,7 @@ def test_a_full_disk_at_the_end_leaves_the_live_file(tmp_path, monkeypatch):
 
 def test_an_error_while_compressing_leaves_the_live_file_and_no_draft(tmp_path, monkeypatch):
     run = write(RunWriter(tmp_path, TABLES), range(20))
-    monkeypatch.setattr(finalise, "_to_disk", lambda path: (_ for _ in ()).throw(KeyError("bug")))
+    monkeypatch.setattr(finalise, "publish", lambda *paths: (_ for _ in ()).throw(KeyError("bug")))
     with pytest.raises(KeyError, match="bug"):
         run.finalise()
     check(tmp_path, range(20))

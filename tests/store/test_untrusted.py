@@ -14,6 +14,7 @@ import pytest
 
 from grokscope.store import RunWriter, TableFile
 from grokscope.store.layout import Column, Table
+from grokscope.store.nofollow import NotPlainFileError
 
 pytestmark = pytest.mark.refusal
 TABLE = Table("", {"epoch": Column(dtype="<i8"), "x": Column((40,))})
@@ -52,9 +53,10 @@ def test_garbage(tmp_path, content):
 
 
 def test_a_foreign_file(tmp_path):
-    with h5py.File(tmp_path / "metrics.h5", "w") as file:
-        file["train_loss"] = np.arange(3.0)
-    refused(tmp_path / "metrics.h5", "without a schema")
+    for libver, why in (("v108", "without a schema"), ("earliest", "HDF5's oldest format")):
+        with h5py.File(tmp_path / "metrics.h5", "w", libver=libver) as file:
+            file["train_loss"] = np.arange(3.0)
+        refused(tmp_path / "metrics.h5", why)
 
 
 @pytest.mark.parametrize("version", ["1", [1, 1], 1.5])
@@ -139,10 +141,12 @@ def test_an_attribute_that_is_no_json(path):
 
 def test_a_folder_or_a_pipe_in_its_place(tmp_path):
     (tmp_path / "metrics.h5").mkdir()
-    refused(tmp_path / "metrics.h5", "not a regular file")
+    with pytest.raises(NotPlainFileError, match=r"metrics\.h5 must be a regular file, got a fol"):
+        TableFile(tmp_path / "metrics.h5")
     (tmp_path / "metrics.h5").rmdir()
     os.mkfifo(tmp_path / "metrics.h5")
-    refused(tmp_path / "metrics.h5", "not a regular file")
+    with pytest.raises(NotPlainFileError, match=r"metrics\.h5 must be a regular file, got a FIFO"):
+        TableFile(tmp_path / "metrics.h5")
 
 
 def test_an_absent_file_is_the_ordinary_error(tmp_path):

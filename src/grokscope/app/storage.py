@@ -28,10 +28,17 @@ from grokscope.store.disk import (
     too_large,
 )
 from grokscope.store.info import DISK_FULL, read_info, update_info
-from grokscope.validation import require_bool, require_choice, require_int
+from grokscope.store.run_writer import SYNC_SECONDS
+from grokscope.validation import require_bool, require_choice, require_float, require_int
 
 log = logging.getLogger(__name__)
-SETTINGS = {"max_bytes": None, "on_too_large": "refuse", "predict_only": False, "dense": False}
+SETTINGS = {
+    "max_bytes": None,
+    "on_too_large": "refuse",
+    "predict_only": False,
+    "dense": False,
+    "sync_seconds": SYNC_SECONDS,
+}
 TRUE_PRECISIONS = {
     "64-true": torch.float64,
     "16-true": torch.float16,
@@ -50,6 +57,7 @@ def check_storage_settings(config: DictConfig) -> None:
     if (limit := _setting(config, "max_bytes")) is not None:
         require_int("storage.max_bytes", limit)
     require_choice("storage.on_too_large", _setting(config, "on_too_large"), ("refuse", "warn"))
+    require_float("storage.sync_seconds", _setting(config, "sync_seconds"), above=0)
     for name in ("predict_only", "dense"):
         require_bool(f"storage.{name}", _setting(config, name))
 

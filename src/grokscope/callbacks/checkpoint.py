@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from grokscope.callbacks.checkpoint_io import writing_whole_files
 from grokscope.callbacks.schedule import parse_schedule
 from grokscope.store.checkpoint_files import LAST, scheduled
+from grokscope.store.nofollow import open_regular
+from grokscope.store.replacing import make_folder, remove_drafts, replacing
 from grokscope.validation import require_float
 
 
@@ -20,7 +21,8 @@ class Checkpoints(Callback):
     """Saves ``epoch_<n>.ckpt`` (n passes done) at scheduled epochs and keeps ``last.ckpt``.
 
     There is no "best" one: grokking lives on the plateau of the test accuracy. A checkpoint is
-    written to a temporary file and renamed, so it is whole or not there.
+    written beside its target, reaches the disk and gets its name then, so it is whole or not
+    there, after a power cut too.
 
     Args:
         output_dir: Where the files go, usually ``<run folder>/checkpoints``.
@@ -60,13 +62,14 @@ class Checkpoints(Callback):
         Else a run that goes on from an earlier one, and is killed, would go on from a later one
         the next time, without the rows in between.
         """
-        used = trainer.ckpt_path
-        if used is None or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        last, draft = self.output_dir / LAST, self._draft(LAST)
-        if not (last.exists() and last.samefile(used)):
-            self.output_dir.mkdir(parents=True, exist_ok=True)
-            self._put(trainer, LAST, lambda: shutil.copyfile(used, draft))
+        remove_drafts(self.output_dir, (".ckpt",), older_than=0)
+        used, last = trainer.ckpt_path, self.output_dir / LAST
+        if used is not None and not (last.exists() and last.samefile(used)):
+            make_folder(self.output_dir)
+            with open(open_regular(Path(used)), "rb") as source, replacing(last) as file:
+                shutil.copyfileobj(source, file)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the initial weights if epoch 0 is scheduled; drop what a resumed run does anew."""
@@ -101,19 +104,5 @@ class Checkpoints(Callback):
         self.save_last(trainer)
 
     def _save(self, trainer: Trainer, name: str) -> None:
-        draft = self._draft(name)
-        self._put(trainer, name, lambda: trainer.save_checkpoint(draft, weights_only=False))
-
-    def _draft(self, name: str) -> Path:
-        return self.output_dir / f".{name}.part"
-
-    def _put(self, trainer: Trainer, name: str, write: Callable[[], object]) -> None:
-        """Let ``write`` make the draft, which then takes the place of an older file."""
-        draft = self._draft(name)
-        try:
-            write()
-        except BaseException:  # a full disk: what there is of it would keep it full
-            draft.unlink(missing_ok=True)
-            raise
-        if trainer.is_global_zero:
-            os.replace(draft, self.output_dir / name)
+        with writing_whole_files(trainer.strategy):
+            trainer.save_checkpoint(self.output_dir / name, weights_only=False)

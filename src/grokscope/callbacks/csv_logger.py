@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import time
 from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from grokscope.store.nofollow import open_regular
+from grokscope.store.pwrite import write_at
+from grokscope.store.replacing import make_folder, replacing, to_disk
+
 FLUSH_SECONDS = 2.0
+SHOWN = 60  # characters of a line that cannot be read
+Fields = list[str]
 
 
 class CSVLogger(Logger):
     """Appends scalars to ``<output_dir>/metrics.csv``: every two seconds, and with checkpoints.
 
     Lightning's own logger deletes the file when a run is resumed; this one keeps the rows
-    before the epoch that it goes on from. A name that comes later becomes a new column.
+    before the epoch that it goes on from. A name that comes later becomes a new column. The file
+    is never held in memory.
 
     Args:
         output_dir: The run folder.
@@ -28,14 +38,10 @@ class CSVLogger(Logger):
     def __init__(self, output_dir: str | Path) -> None:
         super().__init__()
         self.path = Path(output_dir) / "metrics.csv"
-        self._names: list[str] = []
+        self._names: Fields = []
         self._pending: list[dict[str, Any]] = []
         self._begun = False
         self._flushed = time.monotonic()
-
-    @property
-    def _draft(self) -> Path:
-        return self.path.with_suffix(".part")
 
     @property
     def name(self) -> str:
@@ -67,18 +73,29 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the rows taken so far."""
+        """Write the rows taken so far; those that cannot be written are kept."""
         self._flushed = time.monotonic()
         if not self._pending:
             return
-        new = dict.fromkeys(name for row in self._pending for name in row)
-        if added := [name for name in new if name not in self._names]:
-            rows = self._read()
-            self._names += added
-            self._rewrite(rows)
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.DictWriter(file, self._names).writerows(self._pending)
+        names = dict.fromkeys(name for row in self._pending for name in row)
+        if added := [name for name in names if name not in self._names]:
+            lines = self._lines(None)
+            next(lines, None)
+            self._rewrite([*self._names, *added], lines, len(added))
+        rows = [[row.get(name, "") for name in self._names] for row in self._pending]
+        _append(self.path, _text(rows))
         self._pending = []
+
+    @rank_zero_only
+    def sync(self) -> None:
+        """Return when all rows taken so far are on the disk."""
+        self.save()
+        if self.path.exists():
+            fd = open_regular(self.path)
+            try:
+                to_disk(fd)
+            finally:
+                os.close(fd)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -86,28 +103,99 @@ class CSVLogger(Logger):
         self.save()
 
     @rank_zero_only
+    def check(self) -> None:
+        """Refuse a file that is no longer as it was written; nothing is changed.
+
+        Raises:
+            ValueError: Naming the file and its first line that cannot be read.
+        """
+        for _ in self._lines(None):
+            pass
+
+    @rank_zero_only
     def begin(self, first_step: int) -> None:
-        """Keep the rows of an earlier part of this run, before this epoch, and drop the others."""
+        """Keep the rows of an earlier part of this run, before this epoch, and drop the others.
+
+        Raises:
+            ValueError: As for :meth:`check`.
+        """
         self._begun = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._draft.unlink(missing_ok=True)
-        rows = [row for row in self._read() if int(row["epoch"] or 0) < first_step]
-        self._names = list(rows[0]) if rows else []
-        if rows:
-            self._rewrite(rows)
-        else:
+        make_folder(self.path.parent)
+        lines = self._lines(first_step)
+        names, first = next(lines, []), next(lines, None)
+        if first is None:
             self.path.unlink(missing_ok=True)
+        else:
+            self._rewrite(names, chain([first], lines))
 
-    def _read(self) -> list[dict[str, Any]]:
-        """Whole rows; a process that was killed may have left a part of one."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(line for line in file if line.endswith("\n")))
+    def _lines(self, before: int | None) -> Iterator[Fields]:
+        """Names, then the rows before an epoch (None: all); a kill may have left half of one."""
+        lines = self._read()
+        names = next(lines, None)
+        if names is None:
+            return
+        if "epoch" not in names or len(set(names)) < len(names):
+            raise self._foreign(names)
+        at = names.index("epoch")
+        yield names
+        for fields in lines:
+            epoch = _whole(fields[at]) if len(fields) == len(names) else None
+            if epoch is None:
+                raise self._foreign(fields)
+            if before is None or epoch < before:
+                yield [*fields[:at], str(epoch), *fields[at + 1 :]]
 
-    def _rewrite(self, rows: list[dict[str, Any]]) -> None:
-        with self._draft.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._names)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(self._draft, self.path)
+    def _read(self) -> Iterator[Fields]:
+        try:
+            fd = open_regular(self.path)
+        except FileNotFoundError:
+            return
+        with open(fd, newline="", encoding="utf-8-sig") as file:
+            try:
+                whole = (line for line in file if line.endswith("\n") and "\0" not in line)
+                yield from (fields for fields in csv.reader(whole) if fields)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise self._foreign([str(error)]) from None
+
+    def _foreign(self, fields: Fields) -> ValueError:
+        line = ",".join(fields)
+        return ValueError(
+            f"{self.path} must be as it was written, names and then rows with an epoch each, "
+            f"separated by commas; got {line[:SHOWN]!r}. Move it away: the run goes on without."
+        )
+
+    def _rewrite(self, names: Fields, rows: Iterable[Fields], added: int = 0) -> None:
+        """Replace the file by these rows, which have nothing in the last ``added`` columns."""
+        with replacing(self.path) as file:
+            file.write(_text([names]))
+            file.writelines(_text([[*fields, *[""] * added]]) for fields in rows)
+        self._names = names
+
+
+def _text(rows: Iterable[Iterable[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode("utf-8")
+
+
+def _append(path: Path, data: bytes) -> None:
+    """All of it, or nothing and an error."""
+    fd = open_regular(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        size = os.fstat(fd).st_size
+        try:
+            write_at(fd, data, size)
+        except OSError:
+            os.ftruncate(fd, size)
+            raise
+    finally:
+        os.close(fd)
+
+
+def _whole(text: str) -> int | None:
+    """An epoch, which a spreadsheet or pandas may have written as 3.0; None if it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return int(number) if number.is_integer() and number >= 0 else None

@@ -118,6 +118,9 @@ class GOPCallback(MeasureSettings):
         if self.output_dir is None:
             self.output_dir = Path(trainer.log_dir or trainer.default_root_dir)
         resume = trainer.ckpt_path is not None
+        tables = [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        for logger in tables if resume else ():
+            logger.check()  # before anything is touched
         recorder = Recorder(
             self.output_dir,
             self._all_kinds,
@@ -131,6 +134,7 @@ class GOPCallback(MeasureSettings):
             stop=_last_epoch(trainer),
             resume=resume,
             dense_top_k=self._dense_top_k,
+            sync_seconds=self.sync_seconds,
         )
         self._growth = Growth(self.output_dir)
         self._before = read_info(self.output_dir) if resume else {}
@@ -139,10 +143,9 @@ class GOPCallback(MeasureSettings):
         update_info(self.output_dir, error=None, **clock, **environment())
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
             self._detector = replayed(self._detector, self.output_dir)
+        for logger in tables if resume else ():
+            logger.begin(trainer.current_epoch)
         loggers, detector = list(trainer.loggers), self._detector
-        for logger in loggers:
-            if resume and isinstance(logger, CSVLogger):
-                logger.begin(trainer.current_epoch)
         announcer = Announcer(self.output_dir, loggers, detector, resume)
         report = NonfiniteReport(self.on_nonfinite)
         watches = announcer, report, self._clock
@@ -220,18 +223,20 @@ class GOPCallback(MeasureSettings):
             return
         losses, clock = self._losses.now(), (trainer.current_epoch, trainer.global_step)
         self._rows.finish(Pass(*clock, losses) if losses else None)
-        stop = _last_epoch(trainer)
-        complete = stop is None or trainer.current_epoch >= stop
-        self._end("finished" if complete else "stopped")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Note how the run has ended, once everything else has: the last checkpoint too."""
+        if stage == "fit" and self._rows is not None:
+            stop = _last_epoch(trainer)
+            complete = stop is None or trainer.current_epoch >= stop
+            self._end("finished" if complete else "stopped")
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Write the rows that wait, unless that is what failed; the files stay as they are."""
         if self._rows is not None:
-            with suppress(Exception):
-                self._rows.flush()
-            self._rows.close()
+            self._rows.abandon()
             with suppress(OSError):  # what ended the run is the error to raise
                 self._end(*_ending(exception))
 
@@ -240,6 +245,7 @@ class GOPCallback(MeasureSettings):
         if self._rows is not None:
             self._rows.settle()
         return {
+            "rows": self._rows.saved if self._rows else {},
             "kinds": {kind.name: kind.state() for kind in self._all_kinds},
             "progress": self.progress.state(),
             "schedules": self._timetable.state(),

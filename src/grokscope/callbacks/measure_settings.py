@@ -28,6 +28,7 @@ from grokscope.callbacks.schedule import Schedule
 from grokscope.callbacks.timetable import parse_schedules
 from grokscope.gradients.layout import GradientLayout, gradient_layout
 from grokscope.store.disk import Part
+from grokscope.store.run_writer import SYNC_SECONDS
 from grokscope.validation import require_bool, require_choice, require_float, require_int
 
 KINDS = ("batch", "weight", "trajectory", "sample", "input")
@@ -54,6 +55,7 @@ class MeasureSettings(Callback):
         progress: Mapping[str, ProgressMeasure] | None = None,
         dense: bool = False,
         noise_floor: bool = False,
+        sync_seconds: float = SYNC_SECONDS,
     ) -> None:
         """Check them.
 
@@ -89,6 +91,8 @@ class MeasureSettings(Callback):
                 numbers each (docs/files.md). :meth:`forecast` says how much that is.
             noise_floor: Everything is measured once more in float64; the difference is stored
                 beside it (:mod:`grokscope.callbacks.noise_floor`).
+            sync_seconds: Rows reach the disk at least so often, and before each checkpoint; a
+                power cut costs those since. A kill of the process costs none.
 
         Raises:
             ValueError: For an argument out of range, or a schedule without an epoch in the run.
@@ -109,6 +113,7 @@ class MeasureSettings(Callback):
         self.probe, self.centered = require_probe(probe), centered
         self.output_dir = None if output_dir is None else Path(output_dir)
         self._first_detector = make_detector(thresholds, patience)
+        self.sync_seconds = require_float("sync_seconds", sync_seconds, above=0)
         self.dense = _require_dense(dense, self.kinds)
         self._begin_anew()
 

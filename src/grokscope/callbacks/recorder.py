@@ -35,7 +35,7 @@ from grokscope.store.dense import DenseSizes
 from grokscope.store.disk import Part
 from grokscope.store.factors import Factors
 from grokscope.store.layout import Table
-from grokscope.store.run_writer import FULL, LAYERS, RunWriter
+from grokscope.store.run_writer import FULL, LAYERS, SYNC_SECONDS, RunWriter
 from grokscope.store.run_writer import METRICS as METRICS_FILE
 from grokscope.store.views import GROUP_BYTES
 
@@ -155,6 +155,7 @@ def view_parts(
         planned: The tables.
         stop: Passes of the run.
         dense_top_k: Eigenvectors kept of dense matrices; None is without these.
+        sync_seconds: A power cut costs at most the rows of so many seconds.
     """
     factor = next((each for each in planned if each.file == FULL), None)
     if factor is None:
@@ -217,6 +218,7 @@ class Recorder:
         stop: Epoch at which the run ends; None if it is not known.
         resume: Whether ``folder`` holds the rows before ``start``.
         dense_top_k: Eigenvectors kept of dense matrices; None is without these.
+        sync_seconds: A power cut costs at most the rows of so many seconds.
     """
 
     def __init__(
@@ -234,6 +236,7 @@ class Recorder:
         stop: int | None,
         resume: bool,
         dense_top_k: int | None = None,
+        sync_seconds: float = SYNC_SECONDS,
     ) -> None:
         self._schedules, self._layout = schedules, layout
         self._n_rows, self._dtype, self._extra = n_rows, dtype, extra
@@ -244,7 +247,9 @@ class Recorder:
         for planned in planned_tables(kinds, schedules, layout, **settings):
             rows = planned.rows(start, stop)
             tables.setdefault(planned.file, []).append((planned.table, rows))
-        self.writer = RunWriter(folder, tables, start if resume else None, dense_top_k)
+        self.writer = RunWriter(
+            folder, tables, start if resume else None, dense_top_k, sync_seconds
+        )
 
     def write(self, passes: Sequence[Pass], found: Mapping[str, Found]) -> None:
         """Add the rows of several passes to every table they have something for."""

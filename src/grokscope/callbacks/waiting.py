@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 from lightning.pytorch.loggers.logger import Logger
 
+from grokscope.callbacks.csv_logger import CSVLogger
 from grokscope.callbacks.detection import Detector
 from grokscope.callbacks.events import Announcer
 from grokscope.callbacks.kinds import Kind
@@ -48,6 +50,9 @@ class WaitingRows:
         self.detector, self._announcer, self._report = detector, announcer, report
         self._clock = clock
         self._rows: list[Pass] = []
+        self._finished = False
+        self.saved: dict[str, dict[str, int]] = {}
+        """File -> table -> rows before the last checkpoint, all of them on the disk."""
 
     def add(self, row: Pass) -> None:
         """Let a row wait, or flush."""
@@ -76,14 +81,24 @@ class WaitingRows:
             self._report.check(rows, self._kinds, found)
 
     def settle(self) -> None:
-        """Let nothing wait, neither here nor in a logger: a checkpoint is about to be saved."""
+        """Let all rows so far reach the disk: a checkpoint is about to be saved.
+
+        One that reached it before the rows that it presumes would leave a hole in the run that
+        goes on from it after a power cut.
+        """
+        if self._finished:
+            return
         self.flush()
+        self.saved = self._recorder.writer.rows()
+        self._recorder.writer.sync()
         for logger in self._loggers:
             logger.save()
+            if isinstance(logger, CSVLogger):
+                logger.sync()
 
     def finish(self, closing: Pass | None) -> None:
         """Write the last row, say what is certain now, and compress the files."""
-        self.flush()
+        self.settle()
         final = self.detector
         if closing is not None:
             self._recorder.write([closing], {})
@@ -91,10 +106,14 @@ class WaitingRows:
             final = final.after_row(closing.epoch, closing.losses)
         self._announcer.tell(final.events(final=True))
         self._recorder.writer.finalise()
+        self._finished = True
 
-    def close(self) -> None:
-        """Close the files as they are."""
-        self._recorder.writer.close()
+    def abandon(self) -> None:
+        """Write what waits, unless that is what failed, and close the files as they are."""
+        if not self._finished:
+            with suppress(Exception):
+                self.flush()
+            self._recorder.writer.close()
 
     def _measure(self, rows: Sequence[Pass]) -> dict[str, Found]:
         """What is due at each of the rows, those of a kind together."""

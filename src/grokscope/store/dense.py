@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokscope.store.factors import KINDS, Factors, stored_gradients
-from grokscope.store.finalise import blocks, create_dataset, dataset_room
+from grokscope.store.finalise import create_dataset, dataset_room
+from grokscope.store.layout import blocks
 from grokscope.store.lazy import LazyGOP
 from grokscope.store.tables import TableFile
 
@@ -57,14 +58,6 @@ class DenseMatrices:
 
     def __init__(self, source: TableFile, top_k: int) -> None:
         self._source, self._top_k = source, top_k
-
-    @cached_property
-    def sizes(self) -> DenseSizes:
-        """What one epoch takes."""
-        with self._source.open() as file:
-            dataset = file["batch/gradient"]
-            shape, itemsize = dataset.shape[1:], dataset.dtype.itemsize
-        return DenseSizes(self._factors, shape, itemsize, self._top_k)
 
     @property
     def epochs(self) -> list[int]:

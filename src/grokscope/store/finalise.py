@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import errno
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
-from grokscope.store.layout import INDEX, SCHEMA_VERSION, new_file
-from grokscope.store.tables import TableFile
+from grokscope.store.attributes import carry_attributes
+from grokscope.store.hdf5_files import new_hdf5, open_hdf5
+from grokscope.store.layout import INDEX, ROOT, SCHEMA_VERSION, blocks
+from grokscope.store.replacing import draft_of, publish
+from grokscope.store.tables import Content, TableFile
 from grokscope.store.writer import full_disk_named
 
-BLOCK_BYTES = 2**26
 CHUNK_BYTES = 2**16
-OVERHEAD = 2**16  # bytes of HDF5's own in a file
 COLUMN_OVERHEAD = 2**11
 
 
 class Views(Protocol):
     """Groups in the older framework's layout, made from the tables of a final file."""
 
-    def room(self, source: TableFile) -> int:
-        """Bytes that they take at most."""
-
-    def add(self, file: h5py.File) -> None:
-        """Write them."""
+    def add(self, file: h5py.File, check: Callable[[], None]) -> None:
+        """Write them; ``check`` raises what has failed so far, on a full disk for example."""
 
 
 def finalise(path: Path, views: Views | None = None) -> None:
     """Rewrite a live file in its final form, beside it, then put it in its place.
+
+    The new file is on the disk, and its columns have been read again and compared with the live
+    ones, before the live one goes.
 
     Args:
         path: A live file with no writer any more. A final file is left as it is.
@@ -39,38 +41,23 @@ def finalise(path: Path, views: Views | None = None) -> None:
 
     Raises:
         StoreFullError: If the disk has no room for both; the live file stays as it is.
+        OSError: If the new file cannot be written, or is not the same; the live file stays.
     """
     source = TableFile(path)
     if source.final:
         return
-    draft = path.with_suffix(".final")
-    room = _room(source) + (views.room(source) if views else 0)
-    try:
-        with full_disk_named(draft):
-            with _plain(path) as live, new_file(draft, room) as file:
-                _copy(live, file, source)
+    draft = draft_of(path)
+    with full_disk_named(path):
+        try:
+            with open_hdf5(path) as (live, _), new_hdf5(draft) as (file, check):
+                sums = _copy(live, file, source.contents(), check)
                 if views:
-                    views.add(file)
-            _to_disk(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _plain(path: Path) -> h5py.File:
-    return h5py.File(path, "r", locking=False)
-
-
-def _room(source: TableFile) -> int:
-    """Bytes that the tables take at most: nothing compressed."""
-    room = OVERHEAD
-    with _plain(source.path) as live:
-        for table, content in source.contents().items():
-            group = live[table or "/"]
-            room += sum(len(str(value)) for value in group.attrs.values())
-            for name in content.columns:
-                room += dataset_room(content.rows * row_bytes(group[name]))
-    return room
+                    views.add(file, check)
+            _compare(draft, sums)
+            publish(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
 
 
 def dataset_room(raw: int) -> int:
@@ -78,29 +65,43 @@ def dataset_room(raw: int) -> int:
     return COLUMN_OVERHEAD + raw + raw // 50
 
 
-def _to_disk(path: Path) -> None:
-    """The bytes reach the disk before the live file goes."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _copy(live: h5py.File, file: h5py.File, source: TableFile) -> None:
-    file.attrs.update(live.attrs)
+def _copy(
+    live: h5py.File, file: h5py.File, tables: Mapping[str, Content], check: Callable[[], None]
+) -> dict[str, int]:
+    """The tables; checksum of each column by its path."""
+    sums = {}
+    for table, content in tables.items():
+        group = file.require_group(table or "/")
+        for name in content.columns:
+            sums[f"{group.name}/{name}"] = _copy_column(live[table or "/"], group, name, content)
+            check()
+        file[f"{INDEX}/{table or ROOT}"] = np.array([content.rows], "<i8")
+    carry_attributes(live, file)
     file.attrs.update(schema_version=SCHEMA_VERSION, final=True)
-    for table, content in source.contents().items():
-        _copy_table(live, file, table, content.rows)
-    live.copy(INDEX, file)
+    return sums
 
 
-def _copy_table(live: h5py.File, file: h5py.File, table: str, rows: int) -> None:
-    source, group = live[table or "/"], file.require_group(table or "/")
-    if table:
-        group.attrs.update(source.attrs)
-    for name in [name for name in source if isinstance(source[name], h5py.Dataset)]:
-        dataset = source[name]
-        target = create_dataset(group, name, (rows, *dataset.shape[1:]), dataset.dtype)
-        for block in blocks(rows, dataset):
-            target[block] = dataset[block]
+def _copy_column(source: h5py.Group, group: h5py.Group, name: str, content: Content) -> int:
+    dataset = source[name]
+    shape = (content.rows, *dataset.shape[1:])
+    target = create_dataset(group, name, shape, dataset.dtype)
+    checksum = 0
+    for block in blocks(content.rows, dataset):
+        values = dataset[block]
+        checksum = zlib.crc32(values, checksum)
+        target[block] = values
+    return checksum
+
+
+def _compare(draft: Path, sums: Mapping[str, int]) -> None:
+    """Refuse a new file whose columns are not those of the live one."""
+    with open_hdf5(draft) as (file, _):
+        for path, expected in sums.items():
+            checksum = 0
+            for block in blocks(len(file[path]), file[path]):
+                checksum = zlib.crc32(file[path][block], checksum)
+            if checksum != expected:
+                raise OSError(errno.EIO, f"{path} came back other than it was written", str(draft))
 
 
 def create_dataset(
@@ -114,15 +115,3 @@ def create_dataset(
     return group.create_dataset(
         name, shape, dtype, chunks=chunk, compression="gzip", compression_opts=4, shuffle=True
     )
-
-
-def row_bytes(dataset: h5py.Dataset) -> int:
-    """Bytes of one row of a dataset."""
-    return dataset.nbytes // max(1, dataset.shape[0])
-
-
-def blocks(rows: int, dataset: h5py.Dataset) -> Iterator[slice]:
-    """Slices over the rows of a dataset that hold at most about ``BLOCK_BYTES`` each."""
-    step = max(1, BLOCK_BYTES // max(1, row_bytes(dataset)))
-    for start in range(0, rows, step):
-        yield slice(start, min(rows, start + step))

@@ -11,6 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from grokscope.store.nofollow import NotPlainFileError, open_regular
+from grokscope.store.pwrite import write_at
+from grokscope.store.replacing import make_folder, replacing, to_disk
 from grokscope.store.text import check_number, read_text
 
 NAME = "run.json"
@@ -27,10 +30,12 @@ def read_info(folder: Path) -> dict[str, Any]:
         ValueError: If the file is not a JSON object.
     """
     path = folder / NAME
-    if not path.exists():
-        return {}
     try:
         info = json.loads(read_text(path, MAX_BYTES), parse_int=lambda n: int(check_number(n)))
+    except FileNotFoundError:
+        return {}
+    except NotPlainFileError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(info, dict):
@@ -46,35 +51,30 @@ def update_info(folder: Path, **entries: Any) -> None:
     Raises:
         OSError: If they do not suffice; the old content stays.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     info = read_info(folder) | entries
-    draft = folder / f".{NAME}.part"
     content = (json.dumps(info, indent=2, default=str) + "\n").encode()
     try:
-        draft.write_bytes(content)
-        os.replace(draft, folder / NAME)
+        with replacing(folder / NAME) as file:
+            file.write(content)
     except OSError as error:
         if error.errno not in FULL or not (folder / NAME).exists():
             raise
-        draft.unlink(missing_ok=True)
         _overwrite(folder / NAME, content)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """In one write; the old content comes back where there is no room for the new one."""
-    old = path.read_bytes()
-    with path.open("r+b", buffering=0) as file:
+    """In the blocks that it has; the old content comes back where they do not suffice."""
+    with open(open_regular(path, os.O_RDWR), "r+b", buffering=0) as file:
+        old = file.read()
         try:
-            if file.write(content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            write_at(file.fileno(), content, 0)
             file.truncate(len(content))
         except OSError:
-            file.seek(0)
-            file.write(old)
+            write_at(file.fileno(), old, 0)
             file.truncate(len(old))
             raise
+        to_disk(file.fileno())
 
 
 def environment() -> dict[str, Any]:

@@ -6,26 +6,29 @@ written with ``pwrite`` at the datasets' offsets. The scalars of a table lie sid
 ``live/<table>``, (capacity, scalars), so that they take one write; their datasets are HDF5
 virtual datasets, each a view of its column there. The dataset ``index/<table>`` holds the
 number of rows that are complete and is written last, so a killed process leaves a file that
-opens everywhere and whose counted rows are whole. A *final* file has the same datasets without
-``live``, cut to the rows, chunked and compressed.
+opens everywhere and whose counted rows are whole. After a power cut they need not be: the pages
+of a file reach the disk in any order. So ``check/<table>`` holds a checksum of each row, and
+``synced/<table>`` the number of rows that have reached the disk; those beyond it count only as
+far as their checksums hold. A *final* file has the datasets of the tables and ``index``, cut to
+the rows, chunked and compressed.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
 SCHEMA_VERSION = 1
+BLOCK_BYTES = 2**26
 INDEX = "index"
 LIVE = "live"
+CHECK = "check"
+SYNCED = "synced"
 SCALAR = ((), "<f8")
 ROOT = "rows"  # the name under index/ of the table at the top level of a file
 
@@ -57,15 +60,9 @@ class Table:
     columns: Mapping[str, Column]
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def index_path(self) -> str:
-        """Where the number of complete rows is."""
-        return f"{INDEX}/{self.path or ROOT}"
-
-    @property
-    def live_path(self) -> str:
-        """Where the scalars are while the file is live."""
-        return f"{LIVE}/{self.path or ROOT}"
+    def beside(self, group: str) -> str:
+        """Where ``INDEX``, ``LIVE``, ``CHECK`` or ``SYNCED`` has what belongs to this table."""
+        return f"{group}/{self.path or ROOT}"
 
     @property
     def scalars(self) -> list[str]:
@@ -82,53 +79,37 @@ class Table:
         return sum(column.row_bytes for column in self.columns.values())
 
 
-@contextmanager
-def new_file(path: Path, room: int, holes: int = 0) -> Iterator[h5py.File]:
-    """A new HDF5 file on ``room`` bytes of disk reserved beforehand; deleted on any error.
+def stored_row_bytes(table: Table) -> dict[str, int]:
+    """Bytes of a row in each dataset that a live file writes, ``LIVE`` for the scalars.
 
-    ``holes`` are further bytes that the file may be long but that take no disk yet.
-
-    HDF5 does not survive a full disk: it loses what it holds in memory and may end the whole
-    process. Reserving fails in time, with a plain ``OSError``.
+    The order is that of the checksums of rows.
     """
-    try:
-        h5py.File(path, "w", libver="v108").close()
-        with path.open("r+b") as raw:
-            raw.truncate(room + holes)
-            getattr(os, "posix_fallocate", _no_reserve)(raw.fileno(), 0, room)
-        with h5py.File(path, "r+", libver="v108") as file:
-            yield file
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    own = {n: c.row_bytes for n, c in table.columns.items() if n not in table.scalars}
+    return own | ({LIVE: 8 * len(table.scalars)} if table.scalars else {})
 
 
-def _no_reserve(fd: int, offset: int, length: int) -> None:
-    """For systems without ``posix_fallocate``."""
-
-
-def create_live_file(path: Path, tables: list[tuple[Table, int]]) -> None:
-    """Create a file of empty tables with room for the stated number of rows each.
+def create_tables(file: h5py.File, tables: list[tuple[Table, int]]) -> None:
+    """Make empty tables in a new file, with room for the stated number of rows each.
 
     Room is given, not written: the file is sparse until rows come.
     """
-    columns = sum(len(table.columns) + 1 for table, _ in tables)
-    texts = sum(len(json.dumps(dict(table.attributes))) for table, _ in tables)
-    rows = sum(table.row_bytes * capacity for table, capacity in tables)
-    with new_file(path, 2**16 + 2**10 * columns + 2 * texts, rows) as file:
-        file.attrs.update(schema_version=SCHEMA_VERSION, final=False)
-        for table, capacity in tables:
-            group = file.require_group(table.path or "/")
-            write_attributes(group, table.attributes)
-            _allocate_columns(file, table, capacity)
-            _allocate(file, table.index_path, (1,), "<i8")
+    file.attrs.update(schema_version=SCHEMA_VERSION, final=False)
+    for table, capacity in tables:
+        group = file.require_group(table.path or "/")
+        write_attributes(group, table.attributes)
+        _allocate_columns(file, table, capacity)
+        _allocate(file, table.beside(CHECK), (capacity,), "<u8")
+        columns = list(stored_row_bytes(table))
+        write_attributes(file[table.beside(CHECK)], {"columns": columns})
+        for counter in (SYNCED, INDEX):
+            _allocate(file, table.beside(counter), (1,), "<i8")
 
 
 def _allocate_columns(file: h5py.File, table: Table, capacity: int) -> None:
-    scalars = table.scalars
+    scalars, live = table.scalars, table.beside(LIVE)
     if scalars:
-        _allocate(file, table.live_path, (capacity, len(scalars)), "<f8")
-        together = h5py.VirtualSource(".", table.live_path, (capacity, len(scalars)), "<f8")
+        _allocate(file, live, (capacity, len(scalars)), "<f8")
+        together = h5py.VirtualSource(".", live, (capacity, len(scalars)), "<f8")
     for name, column in table.columns.items():
         path = table.dataset_path(name)
         if name in scalars:
@@ -149,6 +130,18 @@ def _allocate(file: h5py.File, path: str, shape: tuple[int, ...], dtype: str) ->
     space = h5py.h5s.create_simple(shape)
     kind = h5py.h5t.py_create(np.dtype(dtype))
     h5py.h5d.create(file.id, path.encode(), kind, space, dcpl=properties, lcpl=links)
+
+
+def row_bytes(dataset: h5py.Dataset) -> int:
+    """Bytes of one row of a dataset."""
+    return int(np.prod(dataset.shape[1:], dtype=np.int64)) * dataset.dtype.itemsize
+
+
+def blocks(stop: int, dataset: h5py.Dataset, start: int = 0) -> Iterator[slice]:
+    """Slices over the rows of a dataset that hold at most about ``BLOCK_BYTES`` each."""
+    step = max(1, BLOCK_BYTES // max(1, row_bytes(dataset)))
+    for first in range(start, stop, step):
+        yield slice(first, min(stop, first + step))
 
 
 def write_attributes(group: h5py.Group, attributes: Mapping[str, Any]) -> None:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import platform
-import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows: nothing is locked there
-    fcntl = None  # type: ignore[assignment]
+from grokscope.store.nofollow import NotPlainFileError, open_regular
 
 NAME = ".lock"
 HELD = {errno.EACCES, errno.EAGAIN}
 PATIENCE_SECONDS = 1.0  # readers look at the lock for microseconds
 QUIET_SECONDS = 600.0
 NOTE_BYTES = 1024
+FREE, HELD_BY_ANOTHER, NO_LOCKS, NO_FILE = "free", "held", "no locks", "no file"
 
 
 class FolderInUseError(OSError):
@@ -44,7 +42,7 @@ class FolderLock:
     _own: dict[Path, list[int]] = {}  # noqa: RUF012 - of the process: path -> [descriptor, holders]
 
     def __init__(self, folder: Path) -> None:
-        self._path = (folder / NAME).resolve()
+        self._path = folder.resolve() / NAME
         if self._path not in self._own:
             self._own[self._path] = [_take(self._path), 0]
         self._own[self._path][1] += 1
@@ -69,9 +67,9 @@ class FolderLock:
 
 def _take(path: Path) -> int:
     """A descriptor that holds the lock."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+    fd = open_regular(path, os.O_RDWR | os.O_CREAT, 0o644)
     stop = time.monotonic() + PATIENCE_SECONDS
-    while not _locked(fd, exclusive=True):
+    while _locked(fd, exclusive=True) is False:
         if time.monotonic() > stop:
             os.close(fd)
             raise FolderInUseError(f"{path.parent} is written by {_holder(path)}.")
@@ -83,23 +81,34 @@ def _take(path: Path) -> int:
 
 def _note() -> bytes:
     """Who holds it, always of one length: nothing of a longer one stays behind."""
-    note = {"host": platform.node()[:255], "pid": os.getpid()}
+    note = {"host": platform.node()[:255], "pid": os.getpid(), "started": _started(os.getpid())}
     return json.dumps(note).encode().ljust(NOTE_BYTES - 1) + b"\n"
 
 
-def _locked(fd: int, exclusive: bool) -> bool:
-    """Whether the lock was free and is taken now; true where there are no locks."""
-    if fcntl is None:
-        return True
+def _started(pid: object) -> str | None:
+    """When a process began, as the system counts; None if there is none, or none to be seen.
+
+    Numbers of processes are used again, such times are not.
+    """
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid:d}/stat").read_text().rpartition(")")[2].split()[19]
+    return None
+
+
+def _locked(fd: int, exclusive: bool) -> bool | None:
+    """Whether the lock was free and is taken now; None where the file system has no locks."""
     try:
         fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in HELD
+        return False if error.errno in HELD else None
     return True
 
 
 def _read_note(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+    with (
+        suppress(OSError, ValueError, RecursionError),
+        open(open_regular(path), "rb") as file,
+    ):
         note = json.loads(file.read(NOTE_BYTES))
         return note if isinstance(note, dict) else {}
     return {}
@@ -117,36 +126,53 @@ def check_free(folder: Path) -> None:
         FolderInUseError: Naming that process.
     """
     path = folder / NAME
-    if path.resolve() not in FolderLock._own and _is_held(path):
+    if folder.resolve() / NAME not in FolderLock._own and _state(path) == HELD_BY_ANOTHER:
         raise FolderInUseError(f"{folder} is written by {_holder(path)}.")
 
 
 def abandoned(folder: Path) -> bool:
     """Whether the process that wrote here has ended without releasing the lock in order.
 
-    False where that is not known: without a lock file, or if it ran on another machine, whose
-    locks may not reach this one, and something was written in the last ten minutes.
+    False where that is not known: without a lock file; or if it ran on another machine, whose
+    locks may not reach this one, or the file system has no locks and there is no such process,
+    and something was written in the last ten minutes.
     """
-    path = folder / NAME
-    if _is_held(path) is not False:
+    state = _state(folder / NAME)
+    if state in (HELD_BY_ANOTHER, NO_FILE):
         return False
-    return _read_note(path).get("host") == platform.node() or _quiet(folder)
+    note = _read_note(folder / NAME)
+    here = note.get("host") == platform.node()
+    if here and state == FREE:
+        return True
+    return not (here and _lives(note)) and _quiet(folder)
 
 
-def _is_held(path: Path) -> bool | None:
-    """None where there is no lock to look at."""
-    if fcntl is None:
-        return None
+def _lives(note: dict[str, Any]) -> bool:
+    """Whether the process that a note names is one of this machine, still the same."""
+    pid, started = note.get("pid"), note.get("started")
+    if not isinstance(pid, int):
+        return False
+    if started is not None:
+        return _started(pid) == started
+    with suppress(ProcessLookupError, OverflowError):
+        with suppress(PermissionError):  # of another user
+            os.kill(pid, 0)
+        return True
+    return False
+
+
+def _state(path: Path) -> str:
+    """What a lock file shows; takes nothing."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
+        fd = open_regular(path)
+    except (OSError, NotPlainFileError):
+        return NO_FILE
     try:
-        return None if not stat.S_ISREG(os.fstat(fd).st_mode) else not _locked(fd, exclusive=False)
+        return {True: FREE, False: HELD_BY_ANOTHER, None: NO_LOCKS}[_locked(fd, exclusive=False)]
     finally:
         os.close(fd)
 
 
 def _quiet(folder: Path) -> bool:
-    newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    newest = max((path.lstat().st_mtime for path in folder.iterdir()), default=0.0)
     return time.time() - newest > QUIET_SECONDS

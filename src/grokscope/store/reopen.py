@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from grokscope.store.finalise import blocks
-from grokscope.store.layout import Table, read_attribute
+from grokscope.store.layout import Table, blocks, read_attribute, row_bytes
+from grokscope.store.replacing import draft_of, publish
 from grokscope.store.tables import TableFile
-from grokscope.store.writer import LiveFile
+from grokscope.store.writer import LiveFile, full_disk_named
 
 FIRST_ROOM = 1024
 Tables = Sequence[tuple[Table, int | None]]
@@ -72,33 +71,34 @@ def rows_before(path: Path, table: str, epoch: int) -> int:
 def open_live(path: Path, tables: Tables, epoch: int) -> LiveFile:
     """A live file at ``path`` that starts with the rows of the old one before ``epoch``.
 
-    The old file stays in place until the new one is complete. A table without a stated number
-    of rows gets room for as many again as it has.
+    The old file stays in place until the new one is complete and on the disk. A table without a
+    stated number of rows gets room for as many again as it has.
     """
     kept = {table.path: rows_before(path, table.path, epoch) for table, _ in tables}
     room = [
         (table, kept[table.path] + (max(FIRST_ROOM, kept[table.path]) if n is None else n))
         for table, n in tables
     ]
-    draft = path.with_suffix(".live")
-    live = LiveFile(draft, room)
+    draft = draft_of(path)
+    live = LiveFile(path, room, draft)
     try:
         if any(kept.values()):
             _copy_rows(path, live, tables, kept)
-        os.replace(draft, path)
+            live.sync()
+        with full_disk_named(path):
+            publish(draft, path)
     except BaseException:
         live.close()
         draft.unlink(missing_ok=True)
         raise
-    live.path = path
     return live
 
 
 def _copy_rows(path: Path, live: LiveFile, tables: Tables, kept: Mapping[str, int]) -> None:
-    with h5py.File(path, "r", locking=False) as old:
+    with TableFile(path).open() as old:
         for table, _ in tables:
             rows = kept[table.path]
             columns = {name: old[table.dataset_path(name)] for name in table.columns if rows}
-            widest = max(columns.values(), key=lambda d: d.nbytes, default=None)
+            widest = max(columns.values(), key=row_bytes, default=None)
             for block in blocks(rows, widest) if widest is not None else ():
                 live.extend(table.path, {n: d[block] for n, d in columns.items()})

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from grokscope.store.dense import DenseMatrices
 from grokscope.store.finalise import finalise
 from grokscope.store.lock import FolderLock
+from grokscope.store.periodic_sync import PeriodicSync
 from grokscope.store.reopen import Tables, check_same_tables, open_live
+from grokscope.store.replacing import make_folder, remove_drafts
 from grokscope.store.tables import TableFile
 from grokscope.store.views import GradientViews, LayerViews
 from grokscope.store.writer import LiveFile
@@ -17,6 +21,8 @@ from grokscope.store.writer import LiveFile
 METRICS, FULL, LAYERS = "metrics.h5", "gop_full.h5", "gop_layers.h5"
 FILES = (METRICS, FULL, LAYERS)
 NO_LIMIT = 2**63 - 1
+SYNC_SECONDS = 5.0
+WRITTEN_UNDER_LOCK = (".h5", ".json", ".yaml", ".csv", ".ckpt")
 
 
 class RunWriter:
@@ -30,6 +36,7 @@ class RunWriter:
             dropped, and the files go on.
         dense_top_k: Adds the dense matrix of every stored factor, with so many eigenvectors, when
             the run is finalised; None is without.
+        sync_seconds: A power cut costs at most the rows of so many seconds.
 
     Raises:
         FileExistsError: For a new run in a folder that holds rows already.
@@ -44,16 +51,21 @@ class RunWriter:
         tables: Mapping[str, Tables],
         resume_epoch: int | None = None,
         dense_top_k: int | None = None,
+        sync_seconds: float = SYNC_SECONDS,
     ) -> None:
         self.folder, self._tables, self._dense_top_k = folder, tables, dense_top_k
         self._files: dict[str, LiveFile] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        self._files_stay = threading.Lock()  # held while a file is synced, closed or changed
+        self._periodic: PeriodicSync | None = None
+        make_folder(folder)
         self._lock = FolderLock(folder)
         try:
+            remove_drafts(folder, WRITTEN_UNDER_LOCK, older_than=0)
             self._open(resume_epoch)
         except BaseException:
             self.close()
             raise
+        self._periodic = PeriodicSync(self._sync_files, sync_seconds)
 
     def _open(self, resume_epoch: int | None) -> None:
         if resume_epoch is None:
@@ -66,11 +78,13 @@ class RunWriter:
 
     def append(self, file: str, table: str, row: Mapping[str, Any]) -> None:
         """Add one row; see :meth:`grokscope.store.writer.LiveFile.append`."""
+        self._check_synced()
         self._room(file, table)
         self._files[file].append(table, row)
 
     def extend(self, file: str, table: str, rows: Mapping[str, Any]) -> None:
         """Add rows; see :meth:`grokscope.store.writer.LiveFile.extend`."""
+        self._check_synced()
         start, count = 0, len(rows["epoch"])
         while start < count:
             stop = start + self._room(file, table)
@@ -87,15 +101,43 @@ class RunWriter:
         """The same rows with room for as many again; what was stated has proved too low."""
         tables = [(table, None) for table, _ in self._tables[file]]
         old = self._files[file]
-        self._files[file] = open_live(self.folder / file, tables, NO_LIMIT)
-        old.close()
+        with self._files_stay:
+            self._files[file] = open_live(self.folder / file, tables, NO_LIMIT)
+            old.close()
+
+    def rows(self) -> dict[str, dict[str, int]]:
+        """File -> table -> rows written so far."""
+        return {name: file.rows() for name, file in self._files.items()}
+
+    def sync(self) -> None:
+        """Return when all rows written so far are on the disk.
+
+        Raises:
+            StoreFullError: If the disk is full.
+            OSError: If they cannot reach it.
+        """
+        self._check_synced()
+        self._sync_files()
+
+    def _sync_files(self) -> None:
+        with self._files_stay:
+            for file in self._files.values():
+                file.sync()
+
+    def _check_synced(self) -> None:
+        if self._periodic is not None:
+            self._periodic.check()
 
     def close(self) -> None:
         """Close the files as they are: live, and readable."""
+        with suppress(OSError):  # what it is closed for is the error to raise
+            self._sync_files()
         self._close_files()
         self._lock.release()
 
     def _close_files(self) -> None:
+        if self._periodic is not None:
+            self._periodic.close()
         for file in self._files.values():
             file.close()
 
@@ -104,7 +146,9 @@ class RunWriter:
 
         Raises:
             StoreFullError: If the disk has no room for that; the rows stay as they are.
+            OSError: If rows could not reach the disk, or the new files are not the same.
         """
+        self._check_synced()
         self._close_files()
         epochs: list[int] = []
         dense = None

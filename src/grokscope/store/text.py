@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from grokscope.store.nofollow import open_regular
+
 MOST_DIGITS = 32  # of a number; larger ones fit neither 64 bits nor a float's text
 
 
@@ -11,12 +13,11 @@ def read_text(path: Path, max_bytes: int) -> str:
     """A regular file's text; its memory is bounded whatever lies there.
 
     Raises:
-        ValueError: If it is no regular file, too large, or no UTF-8. The caller names the file.
+        NotPlainFileError: If it is a link, or no regular file; it names the file.
+        ValueError: If it is too large, or no UTF-8. The caller names the file.
         OSError: If it cannot be opened or read.
     """
-    if not path.is_file():
-        raise ValueError("it is not a regular file.")
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:
         content = file.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise ValueError(f"it has more than {max_bytes:,} bytes.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import h5py
@@ -11,7 +11,6 @@ import numpy as np
 from grokscope.store.dense import DenseMatrices
 from grokscope.store.factors import KINDS as DENSE_KINDS
 from grokscope.store.layout import read_attribute
-from grokscope.store.tables import TableFile
 
 KINDS = ("batch", "weight", "trajectory", "sample", "input")
 GROUP_BYTES = 2**13  # most bytes of one view, measured at a third of this
@@ -30,13 +29,7 @@ class GradientViews:
 
     dense: DenseMatrices | None = None
 
-    def room(self, source: TableFile) -> int:
-        """Bytes that the groups take at most."""
-        width = len(source.read("batch", "eigenvalues", first=1).ravel())
-        matrix = self.dense.sizes.whole() if self.dense else 0
-        return source.rows("batch") * (GROUP_BYTES + 8 * width + matrix)
-
-    def add(self, file: h5py.File) -> None:
+    def add(self, file: h5py.File, check: Callable[[], None]) -> None:
         """Write the groups."""
         batch = file["batch"]
         gradients = batch["gradient"]
@@ -51,6 +44,7 @@ class GradientViews:
             group.attrs.update(step=int(step), n_batches=int(n_batches))
             if self.dense:
                 self.dense.write_whole(group, row)
+            check()
 
 
 @dataclass(frozen=True)
@@ -67,17 +61,7 @@ class LayerViews:
     epochs: frozenset[int]
     dense: DenseMatrices | None = None
 
-    def room(self, source: TableFile) -> int:
-        """Bytes that the groups take at most."""
-        widths = [
-            source.read(kind, "eigenvalues_top_k", first=1).size
-            + len(source.attribute(kind, "layers")) * GROUP_BYTES // 8
-            for kind in self._kinds(source.tables())
-        ]
-        matrices = self.dense.sizes.layers(source.tables()) if self.dense else 0
-        return (8 * sum(widths) + matrices) * len(self.epochs)
-
-    def add(self, file: h5py.File) -> None:
+    def add(self, file: h5py.File, check: Callable[[], None]) -> None:
         """Write the groups."""
         for kind in self._kinds(file):
             for epoch, layer, metrics, spectrum in self._rows(file[kind]):
@@ -85,9 +69,9 @@ class LayerViews:
                 _write_numbers(group, metrics)
                 group["eigenvalues_top_k"] = spectrum
         if self.dense:
-            self._add_dense(file, self.dense)
+            self._add_dense(file, self.dense, check)
 
-    def _add_dense(self, file: h5py.File, dense: DenseMatrices) -> None:
+    def _add_dense(self, file: h5py.File, dense: DenseMatrices, check: Callable[[], None]) -> None:
         kinds = [kind for kind in DENSE_KINDS if kind in file]
         names = [(kind, name) for kind in kinds for name in read_attribute(file[kind], "layers")]
         for row, epoch in enumerate(dense.epochs):
@@ -96,6 +80,7 @@ class LayerViews:
                 for kind, layer in names
             }
             dense.write_layers(groups, row)
+            check()
 
     def _kinds(self, present: Iterable[str]) -> list[str]:
         tables = set(present)

@@ -1,12 +1,15 @@
-"""Appends rows to live files; no acknowledged row is lost by a kill of the process."""
+"""Appends rows to live files; no acknowledged row is lost by a kill of the process.
+
+What a power cut can cost are the rows since the last :meth:`LiveFile.sync`.
+"""
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,26 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from grokscope.store.attributes import carry_attributes
+from grokscope.store.hdf5_files import new_hdf5
 from grokscope.store.info import FULL
-from grokscope.store.layout import Column, Table, create_live_file
+from grokscope.store.layout import (
+    CHECK,
+    INDEX,
+    LIVE,
+    SYNCED,
+    Column,
+    Table,
+    create_tables,
+    stored_row_bytes,
+)
+from grokscope.store.nofollow import open_regular
+from grokscope.store.pwrite import write_at
+from grokscope.store.replacing import to_disk
+from grokscope.store.row_checks import RowChecks
+from grokscope.store.tables import TableFile
 
-COUNT = struct.Struct("<q")
+COUNT, CHECKSUM = struct.Struct("<q"), struct.Struct("<Q")
 INTEGERS = {int, np.int64}
 
 
@@ -43,20 +62,29 @@ class LiveFile:
     """Writer of the tables of one live file.
 
     Args:
-        path: Created anew; an existing file of that name is replaced.
+        path: Of the file; one that is there gives the new one its further attributes.
         tables: Each table with the number of rows it has room for.
+        draft: Where it is made, if it is to take the place of ``path`` later; nothing is there.
 
     Raises:
         StoreFullError: If the disk is full.
     """
 
-    def __init__(self, path: Path, tables: list[tuple[Table, int]]) -> None:
+    def __init__(
+        self, path: Path, tables: list[tuple[Table, int]], draft: Path | None = None
+    ) -> None:
         self.path = path
-        with full_disk_named(path):
-            create_live_file(path, tables)
-        self._fd = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
-        with h5py.File(path, "r", locking=False) as file:
-            self._tables = {t.path: _TableWriter(self._fd, file, t, n) for t, n in tables}
+        with full_disk_named(path), new_hdf5(draft or path) as (file, _):
+            create_tables(file, tables)
+            if draft and path.exists():
+                with TableFile(path).open() as old:
+                    carry_attributes(old, file)
+            places = [_Places.of(file, table) for table, _ in tables]
+        self._fd = open_regular(draft or path, os.O_WRONLY)
+        self._tables = {
+            table.path: _TableWriter(self._fd, table, capacity, place)
+            for (table, capacity), place in zip(tables, places, strict=True)
+        }
 
     def append(self, table: str, row: Mapping[str, Any]) -> None:
         """Write one row and then count it; the row is acknowledged when this returns.
@@ -79,6 +107,23 @@ class LiveFile:
         """Rows that a table still has room for."""
         return self._tables[table].room
 
+    def rows(self) -> dict[str, int]:
+        """Rows of each table."""
+        return {name: writer.rows for name, writer in self._tables.items()}
+
+    def sync(self) -> None:
+        """Return when the rows written so far are on the disk, and note that they are.
+
+        Another thread may write rows meanwhile; they are not among those that are noted.
+        """
+        if self._fd < 0:
+            return
+        rows = self.rows()
+        with full_disk_named(self.path):
+            to_disk(self._fd)
+            for name, count in rows.items():
+                self._tables[name].note_synced(count)
+
     def close(self) -> None:
         """Close the file; the rows are already there."""
         if self._fd >= 0:
@@ -86,77 +131,101 @@ class LiveFile:
         self._fd = -1
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where in the file a table's parts begin; -1 for those of no size.
+
+    Attributes:
+        columns: Of each column that has a dataset of its own, and of ``LIVE``.
+        check: Of the checksums.
+        synced: Of the number of rows on the disk.
+        index: Of the number of rows.
+    """
+
+    columns: Mapping[str, int]
+    check: int
+    synced: int
+    index: int
+
+    @classmethod
+    def of(cls, file: h5py.File, table: Table) -> _Places:
+        own = [name for name in table.columns if name not in table.scalars]
+        columns = {name: _offset(file, table.dataset_path(name)) for name in own}
+        if table.scalars:
+            columns[LIVE] = _offset(file, table.beside(LIVE))
+        counters = (_offset(file, table.beside(part)) for part in (CHECK, SYNCED, INDEX))
+        return cls(columns, *counters)
+
+
 class _TableWriter:
     """Offsets and encoders of one table's columns."""
 
-    def __init__(self, fd: int, file: h5py.File, table: Table, capacity: int) -> None:
-        self._fd = fd
-        self._path, self._capacity, self.rows = table.path, capacity, 0
-        self._index = _offset(file, table.index_path)
-        self._scalars = table.scalars
-        self._scalars_at = _offset(file, table.live_path) if self._scalars else 0
-        self._pack = struct.Struct(f"<{len(self._scalars)}d").pack
-        self._shapes = {name: (c.dtype, c.shape) for name, c in table.columns.items()}
-        self._columns = [
-            (
-                name,
-                _encoder(name, column),
-                column.row_bytes,
-                _offset(file, table.dataset_path(name)),
-            )
+    def __init__(self, fd: int, table: Table, capacity: int, places: _Places) -> None:
+        self._fd, self._table, self._capacity, self._places = fd, table, capacity, places
+        self.rows = 0
+        self._pack = struct.Struct(f"<{len(table.scalars)}d").pack
+        self._encoders = [
+            (name, _encoder(name, column))
             for name, column in table.columns.items()
-            if name not in self._scalars
+            if name in places.columns
         ]
+        self._sizes = stored_row_bytes(table)
+        self._checks = RowChecks(self._sizes)
 
     @property
     def room(self) -> int:
         return self._capacity - self.rows
 
-    def _check_room(self, count: int) -> None:
-        if count > self.room:
-            raise IndexError(f"table '{self._path}' has room for {self._capacity} rows only.")
-
     def append(self, row: Mapping[str, Any]) -> None:
         self._check_room(1)
-        parts = [
-            (encode(row[name]), offset + self.rows * size)
-            for name, encode, size, offset in self._columns
-        ]
-        if self._scalars:
-            parts.append((self._scalar_bytes(row), self._scalars_end))
-        for data, offset in parts:
-            _write(self._fd, data, offset)
-        self._count(self.rows + 1)
-
-    @property
-    def _scalars_end(self) -> int:
-        return self._scalars_at + 8 * len(self._scalars) * self.rows
-
-    def _scalar_bytes(self, row: Mapping[str, Any]) -> bytes:
-        numbers = [row[name] for name in self._scalars]
-        try:
-            return self._pack(*numbers)
-        except (struct.error, TypeError, ValueError):
-            for name, number in zip(self._scalars, numbers, strict=True):
-                _as_array(name, Column(), number)
-            return np.array(numbers, "<f8").tobytes()
+        parts = {name: encode(row[name]) for name, encode in self._encoders}
+        if self._table.scalars:
+            parts[LIVE] = self._scalar_bytes(row)
+        self._write(parts, CHECKSUM.pack(self._checks.of_row(parts)), 1)
 
     def extend(self, rows: Mapping[str, Any]) -> None:
         count = len(rows["epoch"])
         self._check_room(count)
-        for name, _, size, offset in self._columns:
-            dtype, shape = self._shapes[name]
-            values = np.ascontiguousarray(rows[name], dtype=dtype).reshape(count, *shape)
-            _write(self._fd, values.tobytes(), offset + self.rows * size)
-        if self._scalars:
-            together = np.empty((count, len(self._scalars)))
-            for i, name in enumerate(self._scalars):
-                together[:, i] = rows[name]
-            _write(self._fd, together.tobytes(), self._scalars_end)
+        columns: dict[str, NDArray] = {}
+        for name, _ in self._encoders:
+            column = self._table.columns[name]
+            values = np.ascontiguousarray(rows[name], dtype=column.dtype)
+            columns[name] = values.reshape(count, *column.shape)
+        if names := self._table.scalars:
+            columns[LIVE] = np.empty((count, len(names)), "<f8")
+            for i, name in enumerate(names):
+                columns[LIVE][:, i] = rows[name]
+        parts = {name: values.tobytes() for name, values in columns.items()}
+        self._write(parts, self._checks.of_rows(columns).tobytes(), count)
+
+    def note_synced(self, rows: int) -> None:
+        write_at(self._fd, COUNT.pack(rows), self._places.synced)
+
+    def _check_room(self, count: int) -> None:
+        if count > self.room:
+            raise IndexError(
+                f"table '{self._table.path}' has room for {self._capacity} rows only."
+            )
+
+    def _scalar_bytes(self, row: Mapping[str, Any]) -> bytes:
+        numbers = [row[name] for name in self._table.scalars]
+        try:
+            return self._pack(*numbers)
+        except (struct.error, TypeError, ValueError):
+            for name, number in zip(self._table.scalars, numbers, strict=True):
+                _as_array(name, Column(), number)
+            return np.array(numbers, "<f8").tobytes()
+
+    def _write(self, parts: Mapping[str, bytes], checks: bytes, count: int) -> None:
+        """The rows, then their checksums, then their number."""
+        for name, data in parts.items():
+            place = self._places.columns[name] + self.rows * self._sizes[name]
+            write_at(self._fd, data, place)
+        write_at(self._fd, checks, self._places.check + self.rows * CHECKSUM.size)
         self._count(self.rows + count)
 
     def _count(self, rows: int) -> None:
-        _write(self._fd, COUNT.pack(rows), self._index)
+        write_at(self._fd, COUNT.pack(rows), self._places.index)
         self.rows = rows
 
 
@@ -182,13 +251,3 @@ def _as_array(name: str, column: Column, value: Any) -> NDArray[Any]:
 def _offset(file: h5py.File, path: str) -> int:
     offset = file[path].id.get_offset()
     return -1 if offset is None else int(offset)
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    """``pwrite`` all of ``data``; a short write is continued."""
-    written = os.pwrite(fd, data, offset)
-    while written < len(data):
-        more = os.pwrite(fd, data[written:], offset + written)
-        if more == 0:
-            raise OSError(errno.ENOSPC, f"wrote {written} of {len(data)} bytes")
-        written += more

@@ -1,0 +1,28 @@
+"""Attributes that users have added to a run's files are kept when a file is rewritten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import h5py
+
+UNKNOWN = (TypeError, ValueError, OSError, RuntimeError)  # of a type that h5py cannot write
+
+
+def carry_attributes(old: h5py.File, new: h5py.File) -> None:
+    """Copy what a node of the old file says and the same node of the new one does not."""
+    for path in _paths(new):
+        if path in old:
+            source, target = old[path].attrs, new[path].attrs
+            for name in source.keys() - target.keys():
+                with suppress(*UNKNOWN):
+                    target[name] = source[name]
+
+
+def _paths(file: h5py.File) -> Iterator[str]:
+    """Every group and dataset."""
+    yield "/"
+    found: list[str] = []
+    file.visit(found.append)
+    yield from found
