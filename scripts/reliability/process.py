@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from grokscope.store.writer import LiveFile
 
 ROOT = Path(__file__).parents[2]
-FILES = ("metrics.h5", "gop_layers.h5", "gop_full.h5")
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class NoteTaker:
     """Stands between a training process and the store, and between it and the kernel."""
 
     def __init__(self, notes: Notes) -> None:
+        from grokscope.store import run_writer
         from grokscope.store.writer import LiveFile
 
         self.notes = notes
@@ -85,6 +85,8 @@ class NoteTaker:
         self.times: list[tuple[str, str, int, float]] = []
         self._append, self._extend = LiveFile.append, LiveFile.extend
         self._pwrite, self._replace = os.pwrite, os.replace
+        self._open_live, self._copies = run_writer.open_live, False
+        run_writer.open_live = lambda *file: self.open_live(*file)
         LiveFile.append = lambda *write: self.append(*write)  # type: ignore[method-assign]
         LiveFile.extend = lambda *write: self.extend(*write)  # type: ignore[method-assign]
         os.replace = self.replace  # type: ignore[assignment]
@@ -101,9 +103,17 @@ class NoteTaker:
         self._extend(live, table, rows)
         self._note(live, table, rows["epoch"], begun)
 
+    def open_live(self, *file: Any) -> LiveFile:
+        """Rows of an older file that are copied are not noted again: they are not in place yet."""
+        self._copies = True
+        try:
+            return self._open_live(*file)
+        finally:
+            self._copies = False
+
     def _note(self, live: LiveFile, table: str, epochs: Any, begun: float) -> None:
         seconds = time.perf_counter() - begun
-        if live.path.name not in FILES:  # a copy in the making
+        if self._copies:
             return
         epochs = [int(epoch) for epoch in epochs]
         text = f"{live.path.name}\t{table}\t{' '.join(map(str, epochs))}\n"

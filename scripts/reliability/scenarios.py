@@ -24,6 +24,7 @@ SMALL = (
     "schedule.weight=every 3",
     "schedule.checkpoint=every 2",
     "callbacks.checkpoints.last_every_seconds=1000",
+    "storage.sync_seconds=1000",
     f"trainer.max_epochs={EPOCHS}",
 )
 PLAIN = (*SMALL, "schedule.factor=every 1")
