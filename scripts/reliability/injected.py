@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,6 +82,7 @@ class Player:
         """Play a case and judge it."""
         scenario, verdict = SCENARIOS[case.scenario], Verdict(case)
         reference = self._reference(scenario)
+        output = self._output(scenario) if scenario.script != "train" else {}
         self.bench.begin(scenario.begins_with)
         outcome = self.bench.play(scenario, fault=(case.call.number, case.fault))
         verdict.hit, verdict.errors = outcome.hit, outcome.errors
@@ -91,7 +92,7 @@ class Player:
         if scenario.script == "train":
             verdict.findings += self._judge_run(case, outcome, reference, verdict.counts)
         else:
-            verdict.findings += self._judge_output(scenario, outcome, reference, verdict.counts)
+            verdict.findings += self._judge_output(scenario, outcome, output, verdict.counts)
         return verdict
 
     # ---- runs ----------------------------------------------------------------------------------
@@ -161,11 +162,20 @@ class Player:
     # ---- measuring and reporting ---------------------------------------------------------------
 
     def _judge_output(
-        self, scenario: Scenario, outcome: Outcome, reference: Ended, counts: Counter[str]
+        self,
+        scenario: Scenario,
+        outcome: Outcome,
+        output: Mapping[str, bytes],
+        counts: Counter[str],
     ) -> Iterator[Finding]:
         """The output is whole, old or new; the run is as it was; a second attempt works."""
-        yield from self._judge_files(scenario, done=outcome.code == 0, counts=counts)
-        if outcome.code == 0:
+        done = outcome.code == 0
+        for what, name in self._unlike(scenario, output, done):
+            if done or what != "files left":
+                yield what, name
+            else:
+                counts["left until the next start"] += 1
+        if done:
             return
         counts["went on"] += 1
         more = ("replace=true",) if scenario.name == "measure" else ()
@@ -173,25 +183,21 @@ class Player:
         if again.code != 0:
             yield "a second attempt fails", f"exit {again.code}: {again.errors[-400:]}"
             return
-        yield from self._judge_files(scenario, done=True, counts=Counter(), again=True)
+        for what, name in self._unlike(scenario, output, True):
+            yield what, f"{name} after a second attempt"
 
-    def _judge_files(
-        self, scenario: Scenario, done: bool, counts: Counter[str], again: bool = False
+    def _unlike(
+        self, scenario: Scenario, output: Mapping[str, bytes], done: bool
     ) -> Iterator[Finding]:
-        new, old = self._output(scenario), self._files(self.bench.state(scenario.begins_with))
+        """Files that are neither those of an undisturbed command nor, until done, the old ones."""
+        old = self._files(self.bench.state(scenario.begins_with))
         found = self._files(self.bench.logs)
-        for name in sorted(found.keys() | old.keys() | new.keys()):
-            content, allowed = found.get(name), [new.get(name)]
-            if not done:
-                allowed.append(old.get(name))
-            if content in allowed:
+        for name in sorted(found.keys() | old.keys() | output.keys()):
+            content = found.get(name)
+            if content == output.get(name) or (not done and content == old.get(name)):
                 continue
-            if name in new or name in old:
-                yield "output torn", f"{name}{' after a second attempt' if again else ''}"
-            elif done:
-                yield "files left", name
-            else:
-                counts["left until the next start"] += 1
+            known = name in output or name in old
+            yield ("output torn" if known else "files left"), name
 
     def _output(self, scenario: Scenario) -> dict[str, bytes]:
         """The files after an undisturbed command."""
