@@ -55,9 +55,11 @@ def cases_of(name: str, calls: list[Call], every_way: bool) -> Iterator[Case]:
 def chosen(options: argparse.Namespace, place: Path) -> list[Case]:
     """The cases to play; a sample has some of every phase."""
     player = Player(place / "counting")
+    every = options.phase is None
+    names = SCENARIOS if every else [options.phase if options.phase in SCENARIOS else "train"]
     found = [
         case
-        for name in SCENARIOS
+        for name in names
         for case in cases_of(name, player.calls(SCENARIOS[name]), options.all)
         if options.phase in (None, case.phase)
     ]
