@@ -52,18 +52,14 @@ def cases_of(name: str, calls: list[Call], every_way: bool) -> Iterator[Case]:
             yield Case(name, phase, call, fault)
 
 
-def chosen(options: argparse.Namespace, place: Path) -> list[Case]:
+def chosen(options: argparse.Namespace, player: Player) -> list[Case]:
     """The cases to play; a sample has some of every phase."""
-    player = Player(place / "counting")
-    every = options.phase is None
-    names = SCENARIOS if every else [options.phase if options.phase in SCENARIOS else "train"]
     found = [
         case
-        for name in names
-        for case in cases_of(name, player.calls(SCENARIOS[name]), options.all)
+        for name, calls in player.calls.items()
+        for case in cases_of(name, calls, options.all)
         if options.phase in (None, case.phase)
     ]
-    shutil.rmtree(player.bench.place)
     shuffled = random.Random(options.seed).sample(found, len(found))
     sample = options.sample or (60 if options.quick else 0)
     return balanced(shuffled, sample) if sample else shuffled
@@ -79,23 +75,24 @@ def balanced(cases: list[Case], count: int) -> list[Case]:
     return taken
 
 
-_player: list[Player] = []
+_own: list[Player] = []  # of a process of the pool
 
 
-def _begin(place: Path) -> None:
-    _player.append(Player(place / f"{os.getpid()}"))
+def _begin(player: Player, place: Path) -> None:
+    (place / f"{os.getpid()}").mkdir()
+    _own.append(player.moved(place / f"{os.getpid()}"))
 
 
 def _play(case: Case) -> Verdict:
     try:
-        return _player[0].play(case)
+        return _own[0].play(case)
     except Exception as error:
         return Verdict(case, Counter(cases=1), [("cannot be judged", repr(error))])
 
 
-def played(cases: list[Case], place: Path, jobs: int) -> Iterator[Verdict]:
+def played(cases: list[Case], player: Player, place: Path, jobs: int) -> Iterator[Verdict]:
     """The verdicts, as they come."""
-    with multiprocessing.get_context("fork").Pool(jobs, _begin, (place,)) as pool:
+    with multiprocessing.get_context("fork").Pool(jobs, _begin, (player, place)) as pool:
         yield from pool.imap_unordered(_play, cases)
 
 
@@ -161,11 +158,14 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> list[Verdict]:
     """Play the cases, and say at once what is wrong."""
     warm()
-    place = Path(tempfile.mkdtemp(prefix="inject", dir=options.dir))
-    cases = chosen(options, place)
+    place = Path(tempfile.mkdtemp(prefix="inject", dir=options.dir)).absolute()
+    (place / "first").mkdir()
+    only = options.phase if options.phase in SCENARIOS else "train"
+    player = Player(place / "first", [SCENARIOS[only]] if options.phase else SCENARIOS.values())
+    cases = chosen(options, player)
     print(f"{len(cases)} cases", file=sys.stderr)
     verdicts = []
-    for verdict in played(cases, place, options.jobs):
+    for verdict in played(cases, player, place, options.jobs):
         verdicts.append(verdict)
         for line in verdict.lines:
             print(f"{len(verdicts)}  {line[:700]}", file=sys.stderr, flush=True)

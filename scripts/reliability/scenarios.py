@@ -13,7 +13,7 @@ from typing import Any
 
 from case import TINY
 from shim import Call
-from trial import Command, Outcome, Trials
+from trial import LOGS, Command, Outcome, Trials
 
 EPOCHS, KILLED_AT = 6, 4
 SMALL = (
@@ -92,15 +92,24 @@ class Bench:
     """
 
     def __init__(self, place: Path) -> None:
-        self.place, self.logs = place, place / "logs"
-        self.logs.mkdir(parents=True)
-        self.trials = Trials(self.logs, place / "notes")
+        self._settle(place, Trials(place))
         self._make("killed", "", self.command(SCENARIOS["train"]), kill_later)
         self._make("finished", "", self.command(SCENARIOS["closing"]))
         self._make("measured", "finished", self.command(SCENARIOS["measure"]))
         self.begin("finished")
         (self.only_run() / "report.html").write_text("an old page", encoding="utf-8")
         shutil.copytree(self.logs, self.state("reported"))
+
+    def _settle(self, place: Path, trials: Trials) -> None:
+        self.place, self.logs, self._trials = place, place / LOGS, trials
+        self.logs.mkdir()
+
+    def moved(self, place: Path) -> Bench:
+        """The same in another empty folder, for another process."""
+        other = Bench.__new__(Bench)
+        other._settle(place, Trials(place, self._trials))
+        shutil.copytree(self.place / "states", place / "states")
+        return other
 
     def _make(
         self,
@@ -110,7 +119,7 @@ class Bench:
         prepare: Callable[[Mark], None] | None = None,
     ) -> None:
         self.begin(before)
-        outcome = self.trials.run(
+        outcome = self._trials.run(
             command, prepare=prepare or partial(watch_phases, SCENARIOS["closing"])
         )
         if outcome.code != (-signal.SIGKILL if prepare else 0):
@@ -129,26 +138,28 @@ class Bench:
         else:
             self.logs.mkdir()
 
-    def runs(self) -> list[Path]:
-        """The folders of runs, begun or not."""
-        return [path for path in self.logs.glob("runs/*/*") if path.is_dir()]
+    def runs(self, state: str = "") -> list[Path]:
+        """The folders of runs, begun or not: in the watched folder, or as a state is kept."""
+        logs = self.state(state) if state else self.logs
+        return [path for path in logs.glob("runs/*/*") if path.is_dir()]
 
-    def only_run(self) -> Path:
+    def only_run(self, state: str = "") -> Path:
         """The run, where there is one."""
-        (run,) = self.runs()
+        (run,) = self.runs(state)
         return run
 
     def command(self, scenario: Scenario, *more: str) -> Command:
-        """What is typed; the watched folder must be in its first state."""
+        """What is typed in the bench's folder; the watched one must be in its first state."""
         if scenario.script == "train":
-            where = (f"paths.log_dir={self.logs}",)
+            where = (f"paths.log_dir={LOGS}",)
             return Command("train", (*scenario.typed, *where, *scenario.arguments, *more))
-        arguments = (argument.format(run=self.only_run()) for argument in scenario.arguments)
+        run = self.only_run().relative_to(self.place)
+        arguments = (argument.format(run=run) for argument in scenario.arguments)
         return Command(scenario.script, (*arguments, *more))
 
     def play(self, scenario: Scenario, *more: str, **how: Any) -> Outcome:
         """Run a scenario's command on the folder as it is."""
-        return self.trials.run(
+        return self._trials.run(
             self.command(scenario, *more), prepare=partial(watch_phases, scenario), **how
         )
 

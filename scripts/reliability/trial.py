@@ -26,6 +26,7 @@ from process import Notes, NoteTaker, acknowledged, script_here
 from shim import Call, Shim, traced
 
 PATIENCE_SECONDS = 180.0
+LOGS = "logs"
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,17 @@ class Outcome:
 
 
 class Trials:
-    """Starts commands on one watched folder.
+    """Starts commands in a folder; calls on ``logs`` in it are watched.
 
     Args:
-        watched: Where they write.
-        notes: A folder elsewhere for what they print and note.
+        place: The folder, from which commands name their files.
+        earlier: Trials in another folder, whose composed configurations serve here, too.
     """
 
-    def __init__(self, watched: Path, notes: Path) -> None:
-        self.watched, self._notes = watched, notes
-        self._composed = _Composed()
-        notes.mkdir(parents=True, exist_ok=True)
+    def __init__(self, place: Path, earlier: Trials | None = None) -> None:
+        self._place, self._notes = place, place / "notes"
+        self._composed = earlier._composed if earlier else _Composed()
+        self._notes.mkdir(parents=True)
 
     def run(
         self,
@@ -107,13 +108,14 @@ class Trials:
         for fd, name in ((1, "stdout"), (2, "stderr")):
             file = os.open(self._notes / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, fd)
+        os.chdir(self._place)
         self._composed.install()
         taker = NoteTaker(Notes(str(self._notes / "acks"), str(self._notes / "times")))
         shim = Shim()
         if prepare:
             prepare(shim.mark)
         shim.trace(self._notes / "trace")
-        shim.watch(self.watched)
+        shim.watch(self._place / LOGS)
         if fault:
             number, how = fault
             shim.fail(number, how.mode, how.error, how.then)
