@@ -27,6 +27,8 @@ def put_back(script: str, *arguments: str) -> Iterator[None]:
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"src/{script}.py", *arguments])
+        for name in ("stdin", "stdout", "stderr"):
+            patch.setattr(sys, name, getattr(sys, name))
         asked = os.environ.get("HYDRA_FULL_ERROR", "0")
         for name in SET_BY_THE_COMMAND:
             patch.setenv(name, asked)

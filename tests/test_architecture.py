@@ -19,7 +19,7 @@ ALLOWED = {
     "measures": {"torch", "numpy", "scipy", "numba", "grokscope.gradients"},
     "store": {"h5py", "numpy"},
     "nets": {"torch"},
-    "data": {"torch", "lightning", "numpy", "pooch", "requests"},
+    "data": {"torch", "lightning", "numpy", "pooch", "requests", "grokscope.store"},
     "models": {"torch", "lightning", "grokscope.data", "grokscope.measures"},
     "callbacks": {
         "torch",

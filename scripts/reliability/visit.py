@@ -11,8 +11,10 @@ import numpy as np
 import grokscope
 from grokscope import Run
 from grokscope.analysis.summary import summary_rows
-from grokscope.app.checkpoints import newest_whole, read_checkpoint, read_settings
+from grokscope.app.checkpoints import newest_whole, read_checkpoint
 from grokscope.app.errors import UserError
+from grokscope.app.run_settings import run_settings
+from grokscope.app.stored import read_settings
 from grokscope.data.idx import read_idx
 from grokscope.store.run_writer import FULL, LAYERS, METRICS
 from grokscope.store.views import KINDS
@@ -50,14 +52,13 @@ def deeds(path: Path, kind: str) -> Iterator[Deed]:
     else:
         yield from _of_run(path.parent, path.name)
         if path.suffix == ".yaml":
-            yield "read_settings", lambda: _settings(path.parent)
+            yield "run_settings", lambda: _settings(path.parent)
 
 
 def _settings(folder: Path) -> Any:
     """As ``src/eval.py`` uses them."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(read_settings(folder), resolve=False)
+    read_settings(folder)
+    return run_settings(folder)
 
 
 def _of_run(folder: Path, damaged: str) -> Iterator[Deed]:

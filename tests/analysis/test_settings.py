@@ -9,8 +9,8 @@ import pytest
 
 from grokscope.analysis import Run
 from grokscope.analysis.settings import MAX_BYTES, settings_text
-from grokscope.app.checkpoints import read_settings
 from grokscope.app.errors import UserError
+from grokscope.app.stored import read_settings
 from grokscope.store.info import update_info
 
 LAUGHS = "a0: &a0 [lol, lol]\n" + "".join(
@@ -44,18 +44,27 @@ def test_hostile_settings_are_refused_by_both_readers(tmp_path, kind):
         read_settings(tmp_path)
 
 
-@pytest.mark.refusal
-def test_a_date_that_is_none_names_the_file(tmp_path):
-    (tmp_path / "config.yaml").write_text("a: 2026-99-99\n")
+def test_settings_are_text_numbers_booleans_and_none(tmp_path):
+    text = "[2026-99-99, 1e-3, 1.0e-05, -2E+1, .5, 0x1f, yes, ~, 1e, .inf]"
+    (tmp_path / "config.yaml").write_text(f"a: {text}\n")
     update_info(tmp_path, name="x")
-    with pytest.raises(ValueError, match=r"config\.yaml is not valid YAML .*month"):
+    found = Run.open(tmp_path).config["a"]
+    assert found == ["2026-99-99", 1e-3, 1e-5, -20.0, 0.5, 31, True, None, "1e", np.inf]
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "- 1\n", "a: =\n", "? [a]\n: 1\n"])
+def test_what_is_no_mapping_of_plain_values_names_the_file(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    update_info(tmp_path, name="x")
+    with pytest.raises(ValueError, match=r"config\.yaml (is not valid|must hold a) YAML"):
         Run.open(tmp_path).config  # noqa: B018
 
 
 @pytest.mark.refusal
 def test_interpolations_are_not_followed(tmp_path):
     (tmp_path / "config.yaml").write_text("name: ${oc.env:HOME}\n")
-    with pytest.raises(UserError, match=r"config\.yaml: it has \$\{"):
+    with pytest.raises(UserError, match=r"config\.yaml has '\$\{oc\.env:HOME\}' at name"):
         read_settings(tmp_path)
 
 

@@ -89,10 +89,9 @@ def save_landscape(landscape: Landscape, path: str | Path, title: str = "") -> P
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from grokscope.analysis.figures import STYLE
+    from grokscope.analysis.figures import STYLE, write_figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 6.0), layout="constrained")
         draw_landscape(landscape, figure, title)
-        figure.savefig(path, dpi=130)
-    return Path(path)
+        return write_figure(figure, Path(path), dpi=130)

@@ -183,10 +183,9 @@ def save_phases(table: PhaseTable, path: str | Path, title: str = "") -> Path:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    from grokscope.analysis.figures import STYLE
+    from grokscope.analysis.figures import STYLE, write_figure
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 5.6), layout="constrained")
         draw_phases(table, figure, title)
-        figure.savefig(path, dpi=130)
-    return Path(path)
+        return write_figure(figure, Path(path), dpi=130)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from grokscope.analysis.grokking import GrokkingTimes, grokking_times
 from grokscope.analysis.metrics import Metrics
-from grokscope.analysis.settings import settings_text
+from grokscope.analysis.settings import plain_settings
 from grokscope.store.factors import KINDS, Factors, require_layer, stored_gradients
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.info import read_info
 from grokscope.store.lazy import LazyGOP
 from grokscope.store.lock import abandoned
+from grokscope.store.nofollow import subfolder
 from grokscope.store.run_writer import FILES, FULL, LAYERS, METRICS
 from grokscope.store.tables import TableFile
 from grokscope.validation import require_choice, require_float
@@ -61,8 +64,9 @@ class Run:
 
         Raises:
             FileNotFoundError: If there is nothing.
+            NotPlainFileError: If a link leads there.
         """
-        return Run.open(self.path / MEASURED / name)
+        return Run.open(subfolder(self.path, MEASURED, name))
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, status={self.status!r})"
@@ -97,13 +101,7 @@ class Run:
         path = self.path / "config.yaml"
         if not path.exists():
             return {}
-        try:
-            config = yaml.safe_load(settings_text(path)) or {}
-        except (yaml.YAMLError, OSError, OverflowError, ValueError) as error:
-            raise ValueError(f"{path} is not valid YAML of plain values: {error}") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{path} must hold a YAML mapping, got {type(config).__name__}.")
-        return config
+        return plain_settings(path)
 
     @property
     def metrics(self) -> Metrics:
@@ -218,6 +216,8 @@ class Run:
 def runs(path: str | Path) -> list[Run]:
     """Every run at or below a folder, sweeps included, sorted by path (job 2 before job 10).
 
+    A link to the folder of a run is found too.
+
     What was measured at a run's checkpoints later is no run of its own: :meth:`Run.measured`.
 
     Raises:
@@ -225,9 +225,20 @@ def runs(path: str | Path) -> list[Run]:
     """
     if not Path(path).is_dir():
         raise FileNotFoundError(f"path must be a folder, got {path}: there is none.")
-    folders = {found.parent for name in MARKS for found in Path(path).rglob(name)}
-    own = (folder for folder in folders if folder.parent.name != MEASURED)
+    own = (folder for folder in _run_folders(Path(path)) if folder.parent.name != MEASURED)
     return [Run(folder) for folder in sorted(own, key=_by_numbers)]
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """Folders of runs, links to such included; no other link is followed."""
+    if any((folder / name).exists() for name in MARKS):
+        yield folder
+    with suppress(OSError), os.scandir(folder) as entries:  # one that may not be read
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _run_folders(Path(entry.path))
+            elif entry.is_symlink() and any((Path(entry.path) / m).is_file() for m in MARKS):
+                yield Path(entry.path)
 
 
 def printable(text: str) -> str:

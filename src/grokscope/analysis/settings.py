@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,6 +15,48 @@ MAX_NODES = 20_000
 MAX_DEPTH = 50
 NUMBER = re.compile(r"[-+]?[0-9][0-9a-fxob_:.+-]*", re.IGNORECASE)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+TEXT, FLOAT, DATE = (f"tag:yaml.org,2002:{name}" for name in ("str", "float", "timestamp"))
+
+
+class _PlainLoader(LOADER):  # type: ignore[misc, valid-type]
+    """Numbers as Hydra's files have them (``1e-3``), no dates, and each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (k.value for k, _ in node.value if k.tag == TEXT):
+            if key in seen:
+                raise yaml.constructor.ConstructorError(problem=f"it has the key {key!r} twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag != DATE]
+    for first, known in LOADER.yaml_implicit_resolvers.items()
+}
+_PlainLoader.add_implicit_resolver(
+    FLOAT, re.compile(r"[-+]?([0-9][0-9_]*)(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def plain_settings(path: Path) -> dict[Any, Any]:
+    """A YAML mapping as plain values: text, numbers, booleans, None, lists and mappings of these.
+
+    Nothing in it is looked up or executed.
+
+    Raises:
+        ValueError: If it is none; the file is named.
+    """
+    try:
+        found = yaml.load(settings_text(path), Loader=_PlainLoader)
+    except (yaml.YAMLError, OSError, OverflowError, ValueError, TypeError) as error:
+        words = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML of plain values: {words}") from None
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold a YAML mapping, got {type(found).__name__}.")
+    return found
 
 
 def settings_text(path: Path) -> str:

@@ -13,16 +13,18 @@ from typing import Any, TypeVar
 import torch
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from omegaconf import DictConfig
 from torch import nn
 
+from grokscope.app.checkpoint_io import CheckedCheckpoints
 from grokscope.app.checkpoints import (
     check_architecture,
     check_same_settings,
     newest_whole,
     only_the_end_is_left,
-    read_checkpoint,
+    read_with_rows,
 )
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.folders import checkpoint, folder_of
@@ -63,6 +65,8 @@ def build(config: DictConfig) -> Parts:
         loggers = build_all("logger", config.logger)
         parts = {"callbacks": callbacks, "logger": loggers or False, **_plugins(config)}
         trainer = instantiate(config.trainer, **parts)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's choice
+            trainer.strategy.checkpoint_io = CheckedCheckpoints()
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
 
 
@@ -128,7 +132,7 @@ def _checkpoint(config: DictConfig) -> tuple[Path, dict[str, Any], str | None]:
     """The file that was named, or the newest whole one of the run that was."""
     path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
     if Path(str(config.ckpt_path)) == path:
-        return path, read_checkpoint(path), None
+        return path, read_with_rows(path), None
     return newest_whole(path.parents[1])
 
 

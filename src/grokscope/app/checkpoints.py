@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import math
 import pickle
-import struct
 import warnings
 from collections.abc import Iterator
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from grokscope.analysis.settings import settings_text
+from grokscope.app.archives import OTHER, checked_copy
 from grokscope.app.errors import UserError, leaves
 from grokscope.app.folders import folder_of
-from grokscope.app.pickles import check_pickle
+from grokscope.app.saved_rows import missing_rows
+from grokscope.app.stored import read_settings, value_at
 from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import read_info
 
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
-PICKLE = "data.pkl"
-OTHER = "not one, or one with more than tensors and numbers"
 FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
 
 
@@ -43,6 +38,10 @@ class TornCheckpointError(UserError):
         self.path, self.why = path, why
 
 
+class NoCheckpointError(UserError):
+    """A run has nothing to go on from."""
+
+
 class _HasState(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -50,19 +49,35 @@ class _HasState(Protocol):
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint of tensors and plain values; nothing in it is executed.
 
-    The checksums of its parts are compared, which ``torch.load`` does not do.
+    What is loaded is a copy in memory of what was checked (:mod:`grokscope.app.archives`), so for
+    a moment a checkpoint takes twice its size.
 
     Raises:
         TornCheckpointError: If the file is not a Lightning checkpoint of that sort.
     """
-    _check_parts(path)
+    try:
+        copy, size = checked_copy(path)
+    except OSError as error:
+        raise TornCheckpointError(path, f"it cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise TornCheckpointError(path, str(error).rstrip(".")) from error
+    content = _loaded(path, copy)
+    _check_content(path, content, size)
+    return content
+
+
+def _loaded(path: Path, copy: BytesIO) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of its pickle protocol
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(copy, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise TornCheckpointError(path, OTHER) from error
-    except (AttributeError, ImportError, EOFError, OSError) as error:
+    except (AttributeError, ImportError, EOFError, OSError, MemoryError) as error:
         raise TornCheckpointError(path, f"it cannot be read ({type(error).__name__})") from error
+
+
+def _check_content(path: Path, content: Any, size: int) -> None:
+    """Refuse what is not of a run, or takes more room than the file."""
     missing = NEEDED - set(content if isinstance(content, dict) else ())
     if missing:
         raise TornCheckpointError(path, f"no {', '.join(sorted(missing))} in it")
@@ -70,50 +85,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise TornCheckpointError(path, "it names a class to build")
     if not _is_state(content["state_dict"]) or not _is_count(_passes(content)):
         raise TornCheckpointError(path, "its entries are not those of a run")
-    if any(_claims(tensor) > path.stat().st_size for tensor in _tensors(content)):
+    if any(_claims(tensor) > size for tensor in _tensors(content)):
         raise TornCheckpointError(path, "a tensor in it claims more bytes than it has")
+
+
+def read_with_rows(path: Path) -> dict[str, Any]:
+    """The same, if the rows are there that it presumes; outside of a run's folder it has none.
+
+    Raises:
+        TornCheckpointError: If the file is damaged, or rows before it are missing.
+        UserError: If a file of rows is gone or cannot be read.
+    """
+    content, folder = read_checkpoint(path), folder_of(path)
+    if folder is not None and (why := missing_rows(folder, content, passes_done(content))):
+        raise TornCheckpointError(path, why)
     return content
 
 
-def _check_parts(path: Path) -> None:
-    """Refuse an archive that is damaged, larger than itself or unlike those of ``torch.save``."""
-    if not _is_archive(path):
-        raise TornCheckpointError(path, "it cannot be read: not one of torch.save's archives")
-    try:
-        with ZipFile(path) as archive:
-            parts = archive.infolist()
-            if any(part.compress_type != ZIP_STORED for part in parts):
-                raise TornCheckpointError(path, "it is compressed")
-            if sum(part.file_size for part in parts) > path.stat().st_size:
-                raise TornCheckpointError(path, "its parts claim more bytes than it has")
-            names = {part.filename.lower() for part in parts}
-            begin = min((part.header_offset for part in parts), default=-1)
-            if len(names) < len(parts) or archive.comment or begin:
-                raise TornCheckpointError(path, "not one of torch.save's archives")
-            if (damaged := archive.testzip()) is not None:
-                raise TornCheckpointError(path, f"its part {damaged!r} is damaged")
-            pickles = [archive.read(n) for n in archive.namelist() if n.lower().endswith(PICKLE)]
-    except (BadZipFile, EOFError, OSError, RuntimeError, ValueError, struct.error) as error:
-        raise TornCheckpointError(path, f"it is damaged ({error})") from error
-    try:
-        for data in pickles:
-            check_pickle(data)
-    except ValueError as error:
-        raise TornCheckpointError(path, f"{OTHER}: {error}") from None
-
-
-def _is_archive(path: Path) -> bool:
-    try:
-        return path.is_file() and is_zipfile(path)
-    except BadZipFile:  # Python 3.11 looks closer than it says
-        return False
-
-
 def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
-    """The newest checkpoint of a run that can be read, its content, and a warning if others can't.
+    """The newest checkpoint of a run to go on from, its content, and a warning if others can't be.
 
     Raises:
-        UserError: If none is whole.
+        NoCheckpointError: If none is whole and has all its rows.
+        UserError: If a file of rows is gone or cannot be read.
     """
     torn: list[TornCheckpointError] = []
     found = _read_whole(folder / FOLDER / LAST, torn)
@@ -124,14 +118,14 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
     if found:
         return *found, _passed_over(torn, found[0])
     why = f"{torn[0].path.name}: {torn[0].why}" if torn else "there is none"
-    raise UserError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
+    raise NoCheckpointError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
 
 
 def _read_whole(path: Path, torn: list[TornCheckpointError]) -> tuple[Path, dict[str, Any]] | None:
     """A checkpoint and its content; None if there is none, or if it is torn."""
     if path.is_file():
         try:
-            return path, read_checkpoint(path)
+            return path, read_with_rows(path)
         except TornCheckpointError as error:
             torn.append(error)
     return None
@@ -180,7 +174,7 @@ def check_same_settings(folder: Path, config: DictConfig) -> None:
         return
     theirs = read_settings(folder)
     for key in (key for start in KEPT for key in _keys(config, start) if key not in FREE):
-        ours, old = (OmegaConf.select(c, key, default=key) for c in (config, theirs))
+        ours, old = OmegaConf.select(config, key, default=key), value_at(theirs, key, key)
         if old != key and not isinstance(ours, DictConfig) and ours != old:
             raise UserError(
                 f"{key} must stay {old!r} when ckpt_path goes on with {folder}, got {ours!r}."
@@ -202,25 +196,6 @@ def only_the_end_is_left(path: Path, content: dict[str, Any], max_epochs: int) -
             f"got {max_epochs}."
         )
     return True
-
-
-def read_settings(folder: Path) -> DictConfig:
-    """``config.yaml`` of a run; nothing in it is executed.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    path = folder / "config.yaml"
-    try:
-        text = settings_text(path)
-        if "${" in text:
-            raise ValueError("it has ${...}, which a run's own settings have no more.")
-        config = OmegaConf.load(StringIO(text))
-    except (OmegaConfBaseException, YAMLError, OSError, OverflowError, ValueError) as error:
-        raise UserError(f"run must have a readable config.yaml, got {path}: {error}") from None
-    if not isinstance(config, DictConfig):
-        raise UserError(f"run must have settings in its config.yaml, got a list in {path}.")
-    return config
 
 
 def _is_state(state: Any) -> bool:

@@ -29,6 +29,8 @@ from grokscope.store.disk import Forecast
 from grokscope.validation import require_bool, require_choice, require_float, require_int
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
+MOST_EPOCHS = 10**12  # a year of passes of 30 microseconds
+MOST_THREADS = 1024  # the system refuses some number, and OpenMP then ends the process
 SIZES = ("widths", "n_tokens", "context", "d_in", "d_out")
 
 
@@ -88,6 +90,9 @@ def validate_sweep(config: DictConfig) -> None:
     axes = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=loader)
     overrides = parser.parse_overrides([*axes, *config.hydra.overrides.task])
+    for override in overrides:
+        if override.is_sweep_override() and not [*override.sweep_iterator()]:
+            raise UserError(f"{override.input_line} holds no value, and a sweep needs one.")
     for job in _along_the_axes(BasicSweeper.split_arguments(overrides, None)[0]):
         job_config = loader.load_sweep_config(config, job)
         OmegaConf.update(job_config, "name", config.name)
@@ -114,9 +119,9 @@ def check_settings(config: DictConfig) -> None:
     """Settings that go to other people's constructors, whose messages do not name the key."""
     get = lambda key: OmegaConf.select(config, key)  # noqa: E731
     require_int("seed", get("seed"), minimum=0, maximum=2**32 - 1)
-    require_int("trainer.max_epochs", get("trainer.max_epochs"))
+    require_int("trainer.max_epochs", get("trainer.max_epochs"), maximum=MOST_EPOCHS)
     if get("threads") is not None:
-        require_int("threads", get("threads"))
+        require_int("threads", get("threads"), maximum=MOST_THREADS)
     for name in ("report", "resume"):
         require_bool(name, get(name))
     for split in ("train", "test"):

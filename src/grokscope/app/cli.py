@@ -1,4 +1,4 @@
-"""Runs a task under Hydra; every mistake of the user is one line and exit code 1."""
+"""Runs a task under Hydra; whatever fails is one line and exit code 1."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ import traceback
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grokscope.app.errors import (
-    TRACEBACK,
-    UserError,
-    describe_config_error,
-    describe_instantiation_error,
-    refuse,
-)
+from grokscope.app.errors import TRACEBACK, UserError, as_user_error, refuse
 from grokscope.app.folders import run_folder
+from grokscope.app.output import keep_going_without_output
 from grokscope.app.overrides import check_arguments, describe_hydra_error
+from grokscope.app.paths import expand_home
 
 FULL = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
@@ -38,6 +34,7 @@ def run(task: Task, configs: Path, name: str) -> None:
     The exit code is 0, 1 for an error, and 130 for a run that Ctrl-C stopped. Set the
     environment variable ``HYDRA_FULL_ERROR=1`` for tracebacks.
     """
+    keep_going_without_output()
     register_resolvers()
     os.environ.setdefault(TRACEBACK, os.environ.get(FULL, "0"))
     os.environ[FULL] = "1"  # Hydra then raises instead of printing; the lines below print
@@ -47,7 +44,7 @@ def run(task: Task, configs: Path, name: str) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
     except UserError as error:  # of a sweep as a whole
-        refuse(str(error))
+        _refuse(error)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except Exception as error:
@@ -55,7 +52,7 @@ def run(task: Task, configs: Path, name: str) -> None:
             refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
         if _of_optuna(error):
             refuse(f"hydra.sweeper: {str(error) or repr(error)}")
-        raise
+        _refuse(as_user_error(error, OmegaConf.create({})))
 
 
 def _of_optuna(error: Exception) -> bool:
@@ -75,20 +72,21 @@ def guard(task: Task) -> Task:
     @wraps(task)
     def guarded(config: DictConfig) -> Any:
         try:
+            expand_home(config)
             return task(config)
-        except (UserError, InstantiationException, OmegaConfBaseException) as error:
-            words = _words(error, config)
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                raise UserError(words) from error
-            refuse(words)
+        except Exception as error:
+            told = as_user_error(error, config)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                _refuse(told)
+            if told is error:
+                raise
+            raise told from error
 
     return guarded
 
 
-def _words(error: Exception, config: DictConfig) -> str:
-    if isinstance(error, InstantiationException):
-        return describe_instantiation_error(error, config)
-    return str(error) if isinstance(error, UserError) else describe_config_error(error)
+def _refuse(error: UserError) -> NoReturn:
+    refuse(f"{error}{error.hint}")
 
 
 def register_resolvers() -> None:

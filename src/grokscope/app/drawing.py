@@ -17,19 +17,21 @@ from grokscope.analysis.figures import (
     draw_sorted_weights,
     fourier_norms,
     save_panels,
+    write_figure,
 )
 from grokscope.analysis.panels import Lines, Matrices, Panel, Spectrum, panels
 from grokscope.analysis.run import Run
 from grokscope.app.build import build_model
 from grokscope.app.checkpoints import read_checkpoint
-from grokscope.app.evaluation import run_settings
 from grokscope.app.folders import FIGURES, by_age
+from grokscope.app.run_settings import run_settings
 from grokscope.measures.weights import normalize_scale, remove_bias
+from grokscope.store.nofollow import subfolder
 
 
 def save_paper_figures(run: Run, formats: Sequence[str]) -> list[Path]:
     """Every panel, and of a two-layer net on one-hot pairs its weights and hidden units."""
-    folder = run.path / FIGURES
+    folder = subfolder(run.path, FIGURES, create=True)
     found = panels(run, points=4000)
     saved = save_panels(found, folder, formats, times=run.grokking_as_configured())
     return [*saved, *_heat_maps(run, folder, formats)]
@@ -37,8 +39,7 @@ def save_paper_figures(run: Run, formats: Sequence[str]) -> list[Path]:
 
 def save_films(run: Run) -> list[Path]:
     """Spectra, matrices and Fourier norms over training as GIF."""
-    folder = run.path / FIGURES
-    folder.mkdir(exist_ok=True)
+    folder = subfolder(run.path, FIGURES, create=True)
     saved = [
         animate(film, folder / f"{panel.key}.gif", title=panel.title)
         for panel in panels(run)
@@ -74,8 +75,7 @@ def _heat_maps(run: Run, folder: Path, formats: Sequence[str]) -> Iterator[Path]
                 draw_sorted_inputs(hidden, modulus, figure)
             for each in formats:
                 path = folder / f"{name}.{each}"
-                figure.savefig(path, dpi=200, metadata=UNDATED[each])
-                yield path
+                yield write_figure(figure, path, dpi=200, metadata=UNDATED[each])
 
 
 UNDATED: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "png": {}}

@@ -19,20 +19,65 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from grokscope.app.unexpected import describe_unexpected, is_own_refusal
+
 TRACEBACK = "GROKSCOPE_TRACEBACK"  # set from HYDRA_FULL_ERROR, which the command line itself sets
+MOST_LETTERS = 4000  # of a line; the longest that we write lists the experiments
 REFUSALS = (ValueError, TypeError, OSError, ImportError, MisconfigurationException)
 
 
 class UserError(Exception):
-    """Something that the user can put right; shown as one line, without a traceback."""
+    """Something that the user can put right; shown as one line, without a traceback.
+
+    Attributes:
+        hint: What the line says besides the message.
+    """
+
+    hint = ""
+
+
+class UnexpectedError(UserError):
+    """Something that nobody has foreseen, such as an exception in the user's own callback."""
+
+    hint = "; HYDRA_FULL_ERROR=1 shows the traceback."
 
 
 def refuse(message: str) -> NoReturn:
     """Print one line and leave with exit code 1."""
     if os.environ.get(TRACEBACK) == "1":
         traceback.print_exc()
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     raise SystemExit(1)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks and what else would move the cursor of a terminal."""
+    words = " ".join(text.split())
+    if len(words) > MOST_LETTERS:
+        words = f"{words[: MOST_LETTERS // 2]} ... {words[-MOST_LETTERS // 2 :]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in words)
+
+
+def as_user_error(error: Exception, config: DictConfig) -> UserError:
+    """Any exception as one that has a line for the user.
+
+    Args:
+        error: What was raised.
+        config: The whole configuration, to name the key as the user writes it.
+    """
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, InstantiationException):
+        return UserError(describe_instantiation_error(error, config))
+    if isinstance(error, OmegaConfBaseException):
+        return UserError(describe_config_error(error))
+    if isinstance(error, MisconfigurationException):  # of Lightning, when it is about to train
+        return UserError(explain("trainer", _text(error), config))
+    if type(error).__module__.partition(".")[0] == "wandb":
+        return UserError(f"logger.wandb: {error}")
+    if is_own_refusal(error):
+        return UserError(str(error))
+    return UnexpectedError(describe_unexpected(error))
 
 
 @contextmanager
@@ -56,13 +101,18 @@ def one_line_errors(config: DictConfig, where: str = "") -> Iterator[None]:
 def describe_instantiation_error(error: InstantiationException, config: DictConfig) -> str:
     """The constructor's own message, its key put before it."""
     where = re.search(r"full_key: (\S+)", str(error))
-    return explain(where[1] if where else "", _text(error.__cause__ or error), config)
+    cause = error.__cause__ or error
+    foreseen = isinstance(cause, (*REFUSALS, HydraException, UserError))
+    text = _text(cause) if foreseen else describe_unexpected(cause)
+    return explain(where[1] if where else "", text, config)
 
 
 def describe_config_error(error: Exception) -> str:
     """OmegaConf's message, its key put before it."""
     where = re.search(r"full_key: (\S+)", str(error))
     text = str(error).partition("\n")[0] or type(error).__name__
+    if own := re.match(r"UserError raised while resolving interpolation: (.*)", text):
+        return own[1]
     return f"{where[1]}: {text}" if where and where[1] not in text else text
 
 
@@ -76,7 +126,7 @@ def explain(where: str, message: str, config: DictConfig) -> str:
     if found := re.search(
         r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*'(\w+)'", message
     ):
-        key, known = f"{where}.{found[2]}", list(leaves(plain))
+        key, known = f"{where}.{found[2]}", _settings_of(plain, where)
         if nearest_names(key, known):
             return unknown_key(key, known, of=f" of {found[1]}")
         left_out = " ".join(f"'~{where}.{name}'" for name in _not_taken(plain, where, found[2]))
@@ -92,14 +142,28 @@ def explain(where: str, message: str, config: DictConfig) -> str:
     return f"{where}: {message}" if where else message
 
 
+def _settings_of(plain: Any, where: str) -> list[str]:
+    """Keys that may be meant instead of one that a constructor refuses: its own."""
+    node = reduce(lambda inner, part: inner[part], where.split("."), plain)
+    taken = _taken(node)
+    return [f"{where}.{name}" for name in (node if taken is None else taken)]
+
+
 def _not_taken(plain: Any, where: str, refused: str) -> list[str]:
     """Names in a node that its constructor does not take."""
     node = reduce(lambda inner, part: inner[part], where.split("."), plain)
-    try:
-        taken = inspect.signature(get_object(node["_target_"])).parameters
-    except (HydraException, KeyError, ValueError):
+    taken = _taken(node)
+    if taken is None:
         return [refused]
     return [name for name in node if name not in taken and not name.startswith("_")]
+
+
+def _taken(node: Any) -> Iterable[str] | None:
+    """What the constructor of a node takes; None if that is not known."""
+    try:
+        return inspect.signature(get_object(node["_target_"])).parameters
+    except (HydraException, KeyError, TypeError, ValueError):
+        return None
 
 
 def unknown_key(key: str, known: Iterable[str], of: str = "") -> str:

@@ -15,12 +15,9 @@ from grokscope.app.checkpoints import (
     check_architecture,
     passes_done,
     read_checkpoint,
-    read_settings,
 )
 from grokscope.app.errors import UserError, one_line_errors
-from grokscope.app.targets import check_targets
-
-CONFIGS = Path(__file__).parents[3] / "configs"
+from grokscope.app.run_settings import run_settings
 
 
 def evaluate(config: DictConfig) -> None:
@@ -31,7 +28,7 @@ def evaluate(config: DictConfig) -> None:
         content = read_checkpoint(path)
     except TornCheckpointError as error:
         raise UserError(f"checkpoint must be a whole one, got {path}: {error.why}.") from error
-    run_config = run_settings(folder)
+    run_config = run_settings(folder, config)
     with one_line_errors(run_config):
         prepare_processor(run_config.get("threads"))
     data, model = build_model(run_config, weights_follow=True)
@@ -64,17 +61,6 @@ def find_run(config: DictConfig, script: str) -> Path:
     if not (folder / "config.yaml").is_file():
         raise UserError(f"run must be a run folder, got {folder}: no config.yaml there.")
     return folder
-
-
-def run_settings(folder: Path) -> DictConfig:
-    """The run's own configuration; it may build only what our configurations build.
-
-    Raises:
-        UserError: If it cannot be read, or names anything else.
-    """
-    config = read_settings(folder)
-    check_targets(config, CONFIGS)
-    return config
 
 
 def _find(folder: Path, name: str) -> Path:

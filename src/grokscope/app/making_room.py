@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from grokscope.callbacks.stop import Preempted, preemption_signal
+from grokscope.callbacks.stop import Preempted, ending_signals, preemption_signal
+
+TOGETHER_SECONDS = 1.0
 
 
 def signals() -> list[int]:
-    """SIGTERM, and the one that Slurm sends some time before."""
-    return [n for n in (preemption_signal(), signal.SIGTERM) if n is not None]
+    """Those that end a process, and the one that Slurm sends some time before."""
+    asked = preemption_signal()
+    return [*ending_signals(), *([] if asked is None else [asked])]
 
 
 @contextmanager
@@ -26,7 +31,8 @@ def making_room() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, _leave) for number in signals()}
+    leave = _Leave()
+    previous = {number: signal.signal(number, leave) for number in signals()}
     try:
         yield
     finally:
@@ -34,5 +40,13 @@ def making_room() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise Preempted(number)
+class _Leave:
+    """Raises once for signals that come together: a terminal and the parent may both send one."""
+
+    def __init__(self) -> None:
+        self._came = -math.inf
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        came, self._came = self._came, time.monotonic()
+        if self._came - came > TOGETHER_SECONDS:
+            raise Preempted(number)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -22,13 +22,17 @@ from grokscope.app.build import build_model, prepare_processor, quiet
 from grokscope.app.checkpoint_rows import CheckpointRows
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
-from grokscope.app.evaluation import find_run, run_settings
+from grokscope.app.evaluation import find_run
+from grokscope.app.run_settings import run_settings
+from grokscope.app.stored import typed_values
 from grokscope.callbacks import GOPCallback, ProgressMeasure
 from grokscope.callbacks.meter import Meter
 from grokscope.callbacks.schedule import parse_schedule
 from grokscope.store.checkpoint_files import scheduled
 from grokscope.store.info import environment, update_info
 from grokscope.store.lock import abandoned
+from grokscope.store.nofollow import NotPlainFileError, subfolder
+from grokscope.store.replacing import replace_text, sync_folder
 from grokscope.validation import require_choice, require_int
 
 KINDS = ("batch", "weight", "sample", "input")
@@ -42,7 +46,7 @@ DTYPES = {"64-true": torch.float64, "bf16-true": torch.bfloat16, "16-true": torc
 def measure(config: DictConfig) -> None:
     """Measure at the checkpoints of a run and write the rows beside its own."""
     folder = find_run(config, "measure")
-    settings = run_settings(folder)
+    settings = run_settings(folder, config)
     place = _place(config, folder)
     checkpoints = _chosen(config, folder)
     measures = _measures(config, settings)
@@ -68,8 +72,13 @@ def _place(config: DictConfig, folder: Path) -> Path:
         raise UserError(f"name must be a plain folder name, got {config.name!r}.")
     if not isinstance(config.replace, bool):
         raise UserError(f"replace must be true or false, got {config.replace!r}.")
-    place = folder / MEASURED / name
-    if place.exists() and not config.replace:
+    try:
+        place = subfolder(folder, MEASURED, name)
+    except FileNotFoundError:
+        return folder / MEASURED / name
+    except NotPlainFileError as error:
+        raise UserError(str(error)) from error
+    if not config.replace:
         raise UserError(
             f"name must be new, got {name}: {place} holds rows already and stays as it is; "
             "replace=true puts new ones in their place."
@@ -108,7 +117,7 @@ def _epochs(config: DictConfig, there: list[int]) -> list[int]:
 
 def _measures(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
     """What is measured and how: as typed, else as in the run."""
-    typed = _typed(config, settings)
+    typed = typed_values(config, "measures", settings)
     own = settings.get("measures")
     theirs: dict[str, Any] = dict(_plain(own)) if isinstance(own, DictConfig) else {}
     kinds = _kinds(typed["kinds"], config, settings)
@@ -116,12 +125,6 @@ def _measures(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
     values["progress"] = typed["progress"] or theirs.get("progress")
     known = {key: value for key, value in values.items() if value is not None}
     return {"kinds": kinds, "on_nonfinite": typed["on_nonfinite"], **known}
-
-
-def _typed(config: DictConfig, settings: DictConfig) -> dict[str, Any]:
-    """What was chosen here; it may refer to the run's settings, such as ``${data.modulus}``."""
-    raw = [OmegaConf.to_container(node, resolve=False) for node in (settings, config.measures)]
-    return dict(_plain(OmegaConf.create({**cast(Any, raw[0]), "measures": raw[1]}).measures))
 
 
 def _progress(measures: Mapping[str, Any]) -> dict[str, ProgressMeasure]:
@@ -212,19 +215,32 @@ def _plain_errors(config: DictConfig) -> Iterator[None]:
 @contextmanager
 def _put_in_place(place: Path) -> Iterator[Path]:
     """A folder to write into, which becomes ``place`` when all is written, or vanishes."""
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    old = draft.with_name(f"{draft.name}.old")
-    for left in [path for path in place.parent.glob(f"{draft.stem}.*") if abandoned(path)]:
-        shutil.rmtree(left, ignore_errors=True)
-    draft.mkdir(parents=True)
+    parent = subfolder(place.parents[1], MEASURED, create=True)
+    sync_folder(place.parents[1])
+    draft, old = (parent / f".{place.name}.{os.getpid()}{end}" for end in ("", ".old"))
+    _clear_up(place)
+    draft.mkdir()
     try:
         yield draft
         if place.exists():
             os.rename(place, old)
         os.rename(draft, place)
+        sync_folder(parent)
         shutil.rmtree(old, ignore_errors=True)
     finally:
+        if old.exists() and not place.exists():
+            os.rename(old, place)
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _clear_up(place: Path) -> None:
+    """Remove what killed processes have left; older rows that one had moved away come back."""
+    for left in place.parent.glob(f".{place.name}.*"):
+        if not left.is_symlink() and abandoned(left):
+            if left.suffix == ".old" and not place.exists():
+                os.rename(left, place)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _measure_all(rows: CheckpointRows, checkpoints: Mapping[int, Path]) -> list[str]:
@@ -253,7 +269,7 @@ def _describe(
     known: dict[str, Any] = dict(_plain(settings))
     measured = known | {"measures": measures}
     text = OmegaConf.to_yaml(OmegaConf.create(measured))
-    (draft / "config.yaml").write_text(text, encoding="utf-8")
+    replace_text(draft / "config.yaml", text)
     entries = {"name": known.get("name"), "seed": known.get("seed"), "skipped": skipped}
     update_info(draft, status="finished", measured=str(folder), **entries, **environment())
 

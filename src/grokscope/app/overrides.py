@@ -23,6 +23,7 @@ from grokscope.app.errors import (
     refuse,
     unknown_key,
 )
+from grokscope.store.info import NAME as RUN
 
 OPEN = ("callbacks", "data", "hydra", "logger", "measures.progress", "model", "net", "trainer")
 """Nodes to which + may add a key: their constructors refuse what they do not know."""
@@ -32,7 +33,11 @@ EXTRAS = {"hydra/sweeper/optuna": "optuna"}
 
 
 def check_arguments() -> None:
-    """Refuse options that Hydra's command line does not have; what it prints is longer."""
+    """Refuse options that Hydra's command line does not have; what it prints is longer.
+
+    Refuse a run's own ``config.yaml`` as a configuration, too: its paths are resolved, so it
+    would write into that run.
+    """
     sweep = [a for a in sys.argv[1:] if a in ("-m", "--multirun")]
     sys.argv[1:] = [*sweep[:1], *(a for a in sys.argv[1:] if a not in sweep)]  # from anywhere
     parser = get_args_parser()
@@ -40,6 +45,11 @@ def check_arguments() -> None:
     args = vars(parser.parse_args())
     if args["resolve"] and not args["cfg"]:
         refuse("--resolve must come with --cfg job, got --resolve alone.")
+    if args["config_path"] and (Path(args["config_path"]) / RUN).exists():
+        refuse(
+            f"--config-path must be a folder of configurations, got {args['config_path']}: it is "
+            "a run. Go on with it by run=FOLDER; its .hydra/overrides.yaml has what was typed."
+        )
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     given = " and --".join(name for name in names if args[name])
     if " and " in given:
@@ -58,22 +68,29 @@ def describe_hydra_error(error: Exception, folder: Path, name: str, argv: Sequen
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override!r} cannot be read: write key=value, lists as [1,2], "
-            "and quote what has blanks or commas."
+            "and quote what has blanks, commas or '=': \"key='a=b'\"."
         )
-    if found := re.search(r"Could not override '([^']+)'|Could not append .*'([^']+)'", text):
-        key = found[1] or found[2]
-        return unknown_key(key, _known_keys(folder, name, key, argv))
+    if found := re.search(r"Could not append to config\. .* already at '([^']+)'", text):
+        return _there_already(found[1])
+    if found := re.search(r"(.+) appears more than once in the final defaults list", text):
+        return _there_already(found[1])
+    if found := re.search(r"Could not (?:override|append|delete)[^']* '([^']+)'", text):
+        return unknown_key(found[1], _known_keys(folder, name, found[1], argv))
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return (
             f"{found[1]} holds several values: add --multirun to run each of them, "
             "or write a list as [1,2]."
         )
     if found := re.search(r"Multiple values for (\S+)\.", text):
-        return f"{found[1]} has a value already: write {found[1]}=... once, and without +."
+        return _there_already(found[1])
     if "Config group override must be a string" in text:
         nulls = ", ".join(a for a in argv if a.endswith("=null"))
         return f"a group must be the name of one of its choices, got {nulls}."
     return describe_config_error(error)
+
+
+def _there_already(key: str) -> str:
+    return f"{key} has a value already: write {key}=... once, and without +."
 
 
 def check_added_keys(config_name: str, overrides: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickletools
 import re
+from dataclasses import dataclass
 from typing import Any
 
 MOST_ENTRIES = 2**21  # each counted as often as it is repeated
@@ -21,7 +22,20 @@ ADDED = {"APPEND": 1, "SETITEM": 2, "BUILD": 1}
 TO_MARK = {"APPENDS", "SETITEMS"}
 IGNORED = {"PROTO", "STOP"}
 
-Size = list[int]  # of one entry, in a list: what contains it may be remembered and grow
+ENCODE, AS = "_codecs encode", "latin1"  # how bytes are written; other codecs take n^2 steps
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is on the stack; it may be remembered, and grow.
+
+    Attributes:
+        size: Entries in it, itself included.
+        what: The name of a class, a text, or of a pair what its second entry is.
+    """
+
+    size: int = 1
+    what: str | None = None
 
 
 def check_pickle(data: bytes) -> None:
@@ -44,9 +58,9 @@ class _Scales:
     """A pickle machine that makes nothing, and keeps the size of each entry only."""
 
     def __init__(self) -> None:
-        self._stack: list[Size] = []
+        self._stack: list[_Entry] = []
         self._marks: list[int] = []
-        self._memo: dict[int, Size] = {}
+        self._memo: dict[int, _Entry] = {}
         self._seen = 0
 
     def weigh(self, data: bytes) -> None:
@@ -60,7 +74,7 @@ class _Scales:
         if name == "GLOBAL" and not CLASSES.fullmatch(argument):
             raise ValueError(f"it names {argument.replace(' ', '.')}")
         if name in LEAVES:
-            self._stack.append([1])
+            self._stack.append(_Entry(1, argument if isinstance(argument, str) else None))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self._memo[argument] = self._stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -68,16 +82,23 @@ class _Scales:
         elif name == "MARK":
             self._marks.append(len(self._stack))
         elif name == "BINPERSID":
-            self._stack[-1] = [1]
+            self._stack[-1] = _Entry()
         elif name == "TUPLE":
-            self._stack.append([1 + self._taken(self._since_mark())])
+            self._stack.append(_Entry(1 + self._taken(self._since_mark())))
         elif name in MADE_OF:
-            self._stack.append([1 + self._taken(MADE_OF[name])])
+            self._make(name)
         elif name in ADDED or name in TO_MARK:
             count = ADDED.get(name) or self._since_mark()
             self._grow(self._taken(count))
         elif name not in IGNORED:
             raise ValueError(f"it has the pickle operation {name}")
+
+    def _make(self, name: str) -> None:
+        """A tuple of the upper entries, or what a class makes of one."""
+        what = self._stack[-1].what if name == "TUPLE2" else None
+        if name == "REDUCE" and self._stack[-2].what == ENCODE and self._stack[-1].what != AS:
+            raise ValueError(f"it has bytes in another form than {AS}")
+        self._stack.append(_Entry(1 + self._taken(MADE_OF[name]), what))
 
     def _since_mark(self) -> int:
         return len(self._stack) - self._marks.pop()
@@ -86,11 +107,11 @@ class _Scales:
         """Size of the upper entries, which leave the stack."""
         if not 0 <= count <= len(self._stack):
             raise IndexError(count)
-        size = sum(entry[0] for entry in self._stack[len(self._stack) - count :])
+        size = sum(entry.size for entry in self._stack[len(self._stack) - count :])
         del self._stack[len(self._stack) - count :]
         self._seen = max(self._seen, size)
         return size
 
     def _grow(self, size: int) -> None:
-        self._stack[-1][0] += size
-        self._seen = max(self._seen, self._stack[-1][0])
+        self._stack[-1].size += size
+        self._seen = max(self._seen, self._stack[-1].size)

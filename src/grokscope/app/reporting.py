@@ -20,6 +20,7 @@ from grokscope.analysis.report.live import LiveServer
 from grokscope.analysis.run import Run, printable, runs
 from grokscope.app.errors import UserError
 from grokscope.app.folders import FIGURES
+from grokscope.store.nofollow import subfolder
 from grokscope.validation import require_bool, require_choice, require_int
 
 FORMATS = ("pdf", "png")
@@ -106,6 +107,8 @@ def _compare(config: DictConfig) -> None:
     formats = _formats(config)
     given = config.runs if isinstance(config.runs, ListConfig) else [config.runs]
     folders = [Path(str(each)) for each in given]
+    if not folders:
+        raise UserError("runs must be a folder with runs, or a list of folders, got none.")
     if missing := [folder for folder in folders if not folder.is_dir()]:
         raise UserError(f"runs must be folders, got {missing[0]}: there is none.")
     every = {run.path.resolve(): run for folder in folders for run in runs(folder)}
@@ -117,7 +120,7 @@ def _compare(config: DictConfig) -> None:
     print(write_comparison(found, _output(config) or folders[0] / COMPARISON))
     if formats:
         shown = comparison_panels(run_groups(found))
-        saved = save_panels(shown, folders[0] / FIGURES, formats)
+        saved = save_panels(shown, subfolder(folders[0], FIGURES, create=True), formats)
         print(f"{len(saved)} files in {folders[0] / FIGURES}")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from grokscope.analysis.run import Run
-from grokscope.app.checkpoints import newest_whole
+from grokscope.app.checkpoints import NoCheckpointError, newest_whole
 from grokscope.app.errors import UserError
 from grokscope.store.checkpoint_files import FOLDER
 from grokscope.store.info import NAME, read_info
@@ -24,10 +24,15 @@ def is_finished(folder: Path) -> bool:
 
 
 def can_go_on(folder: Path) -> bool:
-    """Whether a run has a checkpoint that can be read."""
+    """Whether a run has a checkpoint to go on from.
+
+    Raises:
+        UserError: If a file of its rows is gone or cannot be read; to begin anew would delete the
+            others.
+    """
     try:
         newest_whole(folder)
-    except UserError:
+    except NoCheckpointError:
         return False
     return True
 

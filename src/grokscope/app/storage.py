@@ -95,14 +95,13 @@ def refuse_too_large(config: DictConfig, forecast: Forecast, folder: Path) -> No
         raise UserError(why)
 
 
-def note_prediction(config: DictConfig, forecast: Forecast, folder: Path) -> None:
-    """Write it to the log and to ``run.json``; warn where the run may not fit."""
+def log_prediction(config: DictConfig, forecast: Forecast, folder: Path) -> None:
+    """Write it to the log; warn where the run may not fit."""
     log.info("Predicted size on disk: at most %s", size_text(forecast.total))
     for line in forecast.lines():
         log.info("  %s", line)
     if why := too_large(forecast, folder, _setting(config, "max_bytes")):
         log.warning(why)
-    update_info(folder, predicted_bytes=forecast.total)
 
 
 @contextmanager
@@ -132,7 +131,7 @@ def _setting(config: DictConfig, name: str) -> Any:
 
 def _checkpoints(callback: Checkpoints, stop: int, state: int) -> Part:
     """The scheduled ones, ``last.ckpt``, and the one being written."""
-    count = len(callback.schedule.epochs(stop + 1)) + 2
+    count = callback.schedule.count(stop + 1) + 2
     size = state + CHECKPOINT_OVERHEAD
     return Part(CHECKPOINTS, "", count, size, "schedule.checkpoint", "estimate")
 

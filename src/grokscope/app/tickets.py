@@ -9,8 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from grokscope.app.checkpoints import check_architecture, read_checkpoint, read_settings
+from grokscope.app.checkpoints import check_architecture, read_checkpoint
 from grokscope.app.errors import UserError, leaves, unknown_key
+from grokscope.app.stored import read_settings, value_at
 from grokscope.data import TensorDataModule
 from grokscope.measures.pruning import (
     global_masks,
@@ -63,7 +64,7 @@ def apply_ticket(
     Raises:
         UserError: For a wrong setting, or a run that is not of this network and task.
     """
-    ticket = _settings(config)
+    ticket = _settings(config, weights_follow)
     if ticket is None:
         return
     matrices = {n: p for n, p in model.net.named_parameters() if p.dim() > 1}
@@ -83,7 +84,7 @@ def apply_ticket(
         _match_norm(model.net, masks, CONTROLS[ticket["control"]])
 
 
-def _settings(config: DictConfig) -> dict[str, Any] | None:
+def _settings(config: DictConfig, weights_follow: bool) -> dict[str, Any] | None:
     node = config.get("ticket")
     if not node:
         return None
@@ -101,7 +102,8 @@ def _settings(config: DictConfig) -> dict[str, Any] | None:
         require_int("ticket.epoch", ticket["epoch"], minimum=0)
     if ticket["control"] is not None:
         require_choice("ticket.control", ticket["control"], CONTROLS)
-    if ticket["run"] is None and (ticket["method"], ticket["reset"]) not in RUNLESS:
+    unneeded = weights_follow or (ticket["method"], ticket["reset"]) in RUNLESS
+    if ticket["run"] is None and not unneeded:
         raise UserError(
             "ticket.run must be the folder of the run whose subnetwork is trained, got none; "
             "only ticket.reset=own with a method other than magnitude needs none."
@@ -141,7 +143,7 @@ def _check_same_data(folder: Path, config: DictConfig) -> None:
     theirs = read_settings(folder)
     for leaf in leaves(OmegaConf.to_container(config.data, resolve=False)):
         key = f"data.{leaf}"
-        ours, old = (OmegaConf.select(c, key, default=None) for c in (config, theirs))
+        ours, old = OmegaConf.select(config, key, default=None), value_at(theirs, key)
         if key not in MAY_DIFFER and not OmegaConf.is_dict(ours) and ours != old:
             raise UserError(f"{key} must be {old!r} as in ticket.run={folder}, got {ours!r}.")
 

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from grokscope.analysis.figures import save_figures
+from grokscope.analysis.report import NAME as PAGE
 from grokscope.analysis.report import write_report
-from grokscope.analysis.run import Run
+from grokscope.analysis.run import Run, printable
 from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, prepare_processor, quiet
 from grokscope.app.checks import validate
-from grokscope.app.errors import UserError, one_line_errors
+from grokscope.app.ending import INTERRUPTED, BeforeFirstPass, noting_how_it_ends
+from grokscope.app.errors import one_line_errors
 from grokscope.app.folders import is_main_process, no_second_writer
 from grokscope.app.making_room import making_room
+from grokscope.app.peers import ended_by_signals_while_waiting
 from grokscope.app.pictures import attach
-from grokscope.app.storage import note_prediction, one_line_when_full, predict
-from grokscope.callbacks import GOPCallback, Preempted, StopOnSignal
+from grokscope.app.resuming import is_finished
+from grokscope.app.storage import log_prediction, one_line_when_full, predict
+from grokscope.callbacks import GOPCallback, StopOnSignal
 from grokscope.models.memory import keep_freed_memory
+from grokscope.store.info import NAME as INFO
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.lock import FolderLock
+from grokscope.store.replacing import make_folder, replace_text
 
 log = logging.getLogger(__name__)
-INTERRUPTED, TERMINATED = 130, 143  # what a shell reports for SIGINT and SIGTERM
+CURVES = "curves.png"  # of the figures the one that every run has
 
 
 def train(config: DictConfig) -> None:
@@ -51,10 +57,10 @@ def train(config: DictConfig) -> None:
         with quiet():
             parts = build(config)
         with one_line_when_full(folder), _lock(folder):
-            if is_main_process():
-                _begin(config, parts, folder)
             try:
-                interrupted = _fit(parts, folder)
+                with noting_how_it_ends(config, folder):
+                    _begin(config, parts, folder)
+                    interrupted = _fit(parts, folder)
                 if is_main_process():
                     _summarise(config, parts, folder)
             finally:
@@ -67,14 +73,21 @@ def _lock(folder: Path) -> AbstractContextManager[object]:
     """Keeps other processes from writing this run."""
     if not is_main_process():
         return nullcontext()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with no_second_writer():
         return FolderLock(folder)
 
 
 def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
-    """Write down and log what is going to run."""
-    _write_settings(config, folder)
+    """Write down and log what is going to run.
+
+    What a finished run says of itself changes only when it really goes on.
+    """
+    if not is_main_process():
+        return
+    goes_on = is_finished(folder)
+    if not goes_on:
+        _write_settings(config, folder)
     log.info("Training %s with seed %s in %s", config.name, config.seed, folder)
     if parts.warning is not None:
         log.warning(parts.warning)
@@ -86,14 +99,22 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
         for callback in parts.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GOPCallback):
                 callback.progress.check_data(parts.data)
-    note_prediction(config, predict(config, parts), folder)
+    forecast = predict(config, parts)
+    log_prediction(config, forecast, folder)
+
+    def record() -> None:
+        if goes_on:
+            _write_settings(config, folder)
+        update_info(folder, predicted_bytes=forecast.total)
+
+    if goes_on:
+        parts.trainer.callbacks.append(BeforeFirstPass(record))  # type: ignore[attr-defined]
+    else:
+        record()
 
 
 def _write_settings(config: DictConfig, folder: Path) -> None:
-    text = OmegaConf.to_yaml(config, resolve=True)
-    draft = folder / ".config.yaml.part"
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, folder / "config.yaml")
+    replace_text(folder / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
     overrides = list(HydraConfig.get().overrides.task)
     entries = {"name": config.name, "seed": config.seed, "overrides": overrides}
     update_info(folder, status="running", **entries, **environment())
@@ -101,25 +122,15 @@ def _write_settings(config: DictConfig, folder: Path) -> None:
 
 def _fit(parts: Parts, folder: Path) -> bool:
     """Train; whether Ctrl-C ended it."""
-    try:
-        with quiet():
-            parts.trainer.fit(
-                parts.model, datamodule=parts.data, ckpt_path=parts.ckpt_path, weights_only=True
-            )
-    except FloatingPointError as error:
-        raise UserError(str(error)) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "wandb":
-            raise
-        raise UserError(f"logger.wandb: {error}") from error
-    except Preempted as end:
+
+    def note(status: str) -> None:
         if is_main_process():
-            update_info(folder, status=end.status)
-        raise
-    except SystemExit as end:  # Lightning's answer to a second Ctrl-C, and without ours to SIGTERM
-        update_info(folder, status="stopped")
-        code = TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED
-        raise SystemExit(code) from None
+            update_info(folder, status=status)
+
+    with quiet(), ended_by_signals_while_waiting(parts.trainer, note):
+        parts.trainer.fit(
+            parts.model, datamodule=parts.data, ckpt_path=parts.ckpt_path, weights_only=True
+        )
     callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]
     interrupted = any(isinstance(c, StopOnSignal) and c.interrupted for c in callbacks)
     if is_main_process() and read_info(folder).get("status") == "running":
@@ -139,16 +150,35 @@ def _summarise(config: DictConfig, parts: Parts, folder: Path) -> None:
     if "train_loss" not in run.metrics:
         print(f"No rows were recorded; the run is in {folder}.")
         return
-    _show(config, parts, run)
+    _show(config, parts.trainer.loggers, run)
     width = max(80, shutil.get_terminal_size().columns)
     Console(width=width).print(summary_table(run))
     log.info("Run %s: %s", run.status, "; ".join(f"{n}: {v}" for n, v in summary_rows(run)))
 
 
-def _show(config: DictConfig, parts: Parts, run: Run) -> None:
+def complete(config: DictConfig, folder: Path) -> str:
+    """Draw what a finished run lacks because a signal came in its last seconds.
+
+    Returns:
+        What has been done, in one line.
+    """
+    run, last = Run.open(folder), (folder / INFO).stat().st_mtime
+    wanted = [CURVES, *([PAGE] if config.report else [])]
+    there = {path.name for path in folder.iterdir() if path.stat().st_mtime >= last}
+    if "train_loss" not in run.metrics or there.issuperset(wanted):
+        more = "a larger trainer.max_epochs goes on with it"
+        return f"{printable(str(folder))} is finished: there is nothing to do; {more}."
+    with no_second_writer(), FolderLock(folder):
+        _show(config, (), run)
+    drawn = sorted(path.name for path in folder.iterdir() if path.stat().st_mtime >= last)
+    names = ", ".join(name for name in drawn if name not in there and name[0] != ".")
+    return f"{printable(str(folder))} is finished: {names or 'nothing'} written."
+
+
+def _show(config: DictConfig, loggers: Sequence[Logger], run: Run) -> None:
     """Figures and page; the run has been written, and nothing that fails here changes that."""
     try:
-        attach(parts.trainer.loggers, save_figures(run) or ())
+        attach(loggers, save_figures(run) or ())
     except ImportError:
         log.info("No figures: matplotlib is missing (pip install 'grokscope[plots]').")
     except Exception as error:

@@ -38,6 +38,10 @@ class Schedule:
             epoch = self.next_due(epoch + 1)
         return found
 
+    def count(self, stop: int, start: int = 0) -> int:
+        """How many epochs in ``[start, stop)`` are due; quick where there are billions."""
+        return len(self.epochs(stop, start))
+
     def observe(self, epoch: int, test_acc: float, test_loss: float) -> Schedule:
         """The schedule after a row of losses; NaN for what is not known."""
         return self
@@ -65,6 +69,9 @@ class Every(Schedule):
 
     def next_due(self, epoch: int) -> int:  # noqa: D102
         return -(-epoch // self.n) * self.n
+
+    def count(self, stop: int, start: int = 0) -> int:  # noqa: D102
+        return max(0, -(-stop // self.n) - -(-start // self.n))
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,22 @@ class Union(Schedule):
     def next_due(self, epoch: int) -> int | None:  # noqa: D102
         return min((e for p in self.parts if (e := p.next_due(epoch)) is not None), default=None)
 
+    def count(self, stop: int, start: int = 0) -> int:
+        """By inclusion and exclusion of the ``every n``; the others list their epochs."""
+        flat = self.flat
+        steps = {part.n for part in flat if isinstance(part, Every)}
+        steps = {n for n in steps if not any(n != m and n % m == 0 for m in steps)}
+        listed = {e for p in flat if not isinstance(p, Every) for e in p.epochs(stop, start)}
+        return _multiples(tuple(steps), start, stop) + sum(
+            not any(epoch % n == 0 for n in steps) for epoch in listed
+        )
+
+    @property
+    def flat(self) -> tuple[Schedule, ...]:
+        """The parts, and those of parts that are unions themselves."""
+        nested = (p.flat if isinstance(p, Union) else (p,) for p in self.parts)
+        return tuple(part for parts in nested for part in parts)
+
     def observe(self, epoch: int, test_acc: float, test_loss: float) -> Union:  # noqa: D102
         return Union(tuple(part.observe(epoch, test_acc, test_loss) for part in self.parts))
 
@@ -125,3 +148,17 @@ class Union(Schedule):
         if not isinstance(state, list) or len(state) != len(self.parts):
             return self
         return Union(tuple(p.restored(s) for p, s in zip(self.parts, state, strict=True)))
+
+
+def _multiples(steps: tuple[int, ...], start: int, stop: int) -> int:
+    """Numbers in ``[start, stop)`` that one of ``steps`` divides.
+
+    Those of the first and of the others, less those of both: a number that the first and another
+    one divide is a multiple of the least that both divide.
+    """
+    if not steps:
+        return 0
+    first, *others = steps
+    both = tuple(math.lcm(first, other) for other in others)
+    own = Every(first).count(stop, start)
+    return own + _multiples(tuple(others), start, stop) - _multiples(both, start, stop)

@@ -100,6 +100,8 @@ class MeasureSettings(Callback):
         if isinstance(kinds, str) or not isinstance(kinds, Sequence):
             raise ValueError(f"kinds must be a list of any of {', '.join(KINDS)}, got {kinds!r}.")
         self.kinds = tuple(require_choice("kinds", kind, KINDS) for kind in kinds)
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError(f"kinds must hold each kind once, got {', '.join(self.kinds)}.")
         self.noise_floor = require_bool("noise_floor", noise_floor)
         self.progress = ProgressMeasures(progress, (*KINDS, NOISE))
         if noise_floor:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -11,11 +14,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from grokscope.validation import require_float
 
+log = logging.getLogger(__name__)
+
+
+class _Console(Console):
+    """One that raises where nobody reads any more; rich would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # rich calls this while it handles the error
+
 
 class ProgressBar(Callback):
     """Epoch, ETA, and the latest losses and accuracies: ``train 0.0033 100%  test 0.032 5%``.
 
-    On a terminal it is a bar; elsewhere (a log file, Slurm) a line now and then.
+    On a terminal it is a bar; elsewhere (a log file, Slurm) a line now and then. Where that cannot
+    be written, it is left out.
 
     Args:
         refresh_seconds: Time between refreshes of the bar.
@@ -32,7 +45,7 @@ class ProgressBar(Callback):
         """Show the bar."""
         if not trainer.is_global_zero:
             return
-        self._console = Console()
+        self._console = _Console()
         self._shown = time.monotonic()
         self._begun, self._first = self._shown, trainer.current_epoch
         if not self._console.is_terminal:
@@ -45,8 +58,9 @@ class ProgressBar(Callback):
             TextColumn("{task.fields[values]}"),
         )
         self._progress = Progress(*columns, console=self._console, auto_refresh=False)
-        self._progress.start()
         self._task = self._progress.add_task("", total=_total(trainer), values="")
+        with self._unless_unreadable():
+            self._progress.start()
 
     def on_train_batch_end(
         self,
@@ -67,6 +81,15 @@ class ProgressBar(Callback):
             self._show(trainer, pl_module)
         self._close()
 
+    @contextmanager
+    def _unless_unreadable(self) -> Iterator[None]:
+        """A closed pipe, a full disk, a terminal that is gone are no reason to stop training."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            self._console.quiet = True  # else what it could not write would gather
+            log.debug("No progress shown: %r", error)
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
@@ -75,20 +98,22 @@ class ProgressBar(Callback):
 
     def _close(self) -> None:
         if self._progress is not None:
-            self._progress.stop()
+            with self._unless_unreadable():
+                self._progress.stop()
             self._progress = None
 
     def _show(self, trainer: Trainer, module: LightningModule) -> None:
         self._shown = time.monotonic()
         values = _values(module)
         done = trainer.current_epoch
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done, values=values, refresh=True)
-        else:
-            total, eta = _total(trainer), self._eta(done, _total(trainer))
-            self._console.print(
-                f"epoch {done}/{total or '?'}  ETA {eta}  {values}", soft_wrap=True
-            )
+        total = _total(trainer)
+        with self._unless_unreadable():
+            if self._progress is not None:
+                self._progress.update(self._task, completed=done, values=values, refresh=True)
+                return
+            eta = self._eta(done, total)
+            words = f"epoch {done}/{total or '?'}  ETA {eta}  {values}"
+            self._console.print(words, soft_wrap=True)
 
     def _eta(self, done: int, total: int | None) -> str:
         if total is None or done <= self._first:

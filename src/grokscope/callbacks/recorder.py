@@ -105,12 +105,12 @@ class Planned:
         """Rows of the passes from ``start`` to ``stop``; None where nobody knows."""
         if stop is None or not self.schedule.fixed:
             return None
-        return len(self.schedule.epochs(stop, start)) + self.closing
+        return self.schedule.count(stop, start) + self.closing
 
     def part(self, stop: int) -> Part:
         """What it takes on disk at most, over a run of ``stop`` passes."""
         dense = densest(self.schedule)
-        rows = len(dense.epochs(stop)) + self.closing
+        rows = dense.count(stop) + self.closing
         basis = "" if self.schedule.fixed else f"as dense as {dense} throughout"
         name = self.table.path or "top level"
         return Part(self.file, name, rows, self.table.row_bytes, self.setting, basis)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from grokscope.callbacks.adaptive import Adaptive
 from grokscope.callbacks.epochs import At, Every, Log, Schedule, Union
-from grokscope.validation import require_float, require_int
+from grokscope.validation import require_float, require_int, shown
 
 __all__ = ["Schedule", "adaptive", "at", "every", "log", "parse_schedule"]
 
@@ -17,22 +18,31 @@ GRAMMAR = (
 )
 
 
+MOST_EPOCHS = 10**15  # beyond, floats do not tell one epoch from the next
+MOST_A_DECADE = 10_000
+MOST_LISTED = 100_000
+MOST_PARTS = 8
+MOST_DECADES = 15.0
+
+
 def every(n: int) -> Schedule:
     """Every ``n``-th epoch, from 0."""
-    return Every(require_int("every", n))
+    return Every(require_int("every", n, maximum=MOST_EPOCHS))
 
 
 def log(points_per_decade: int) -> Schedule:
     """Evenly spaced on a log axis: at most ``points_per_decade`` epochs a decade, and epoch 0."""
-    return Log(require_int("log", points_per_decade))
+    return Log(require_int("log", points_per_decade, maximum=MOST_A_DECADE))
 
 
 def at(epochs: Iterable[int]) -> Schedule:
     """Exactly the listed epochs; at least one."""
-    listed = tuple(sorted({require_int("at", epoch, minimum=0) for epoch in epochs}))
-    if not listed:
-        raise ValueError("a schedule 'at' must list at least one epoch, got none.")
-    return At(listed)
+    given = list(islice(epochs, MOST_LISTED + 1))
+    if not 1 <= len(given) <= MOST_LISTED:
+        got = "none" if not given else "more"
+        raise ValueError(f"a schedule 'at' must list 1 to {MOST_LISTED:,} epochs, got {got}.")
+    checked = {require_int("at", e, minimum=0, maximum=MOST_EPOCHS) for e in given}
+    return At(tuple(sorted(checked)))
 
 
 def adaptive(
@@ -61,7 +71,7 @@ def adaptive(
         *parts,
         threshold=require_float("threshold", threshold, above=0),
         smoothing=require_float("smoothing", smoothing, above=0),
-        settle=require_float("settle", settle, above=0),
+        settle=require_float("settle", settle, above=0, maximum=MOST_DECADES),
     )
 
 
@@ -82,20 +92,19 @@ def parse_schedule(name: str, value: Any) -> Schedule:
     if isinstance(value, int) and not isinstance(value, bool):
         value = f"every {value}"
     try:
-        parts = [_parse_part(part.split()) for part in str(value).split("+")]
+        parts = [_parse_part(part.split()) for part in str(value).split("+", MOST_PARTS)]
     except (ValueError, IndexError, KeyError) as error:
         detail = f" ({error})" if isinstance(error, ValueError) and "must" in str(error) else ""
-        raise ValueError(f"{name} must be {GRAMMAR}, got {value!r}{detail}.") from None
+        raise ValueError(f"{name} must be {GRAMMAR}, got {shown(value)}{detail}.") from None
     return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
 
 def _parse_part(words: list[str]) -> Schedule:
     if words[0] == "adaptive":
         return _parse_adaptive(words[1:])
-    numbers = [int(word) for word in words[1:]]
     if words[0] == "at":
-        return at(numbers)
-    (number,) = numbers
+        return at(map(int, words[1:]))
+    (number,) = map(int, words[1:])
     return {"every": every, "log": log}[words[0]](number)
 
 

@@ -18,7 +18,16 @@ from grokscope.validation import require_float
 
 log = logging.getLogger(__name__)
 SIGNAL_NAME = "SUBMITIT_PREEMPT_SIGNAL"  # of the environment; read by submitit too
-GO_ON_LATER, TERMINATED = 75, 143  # EX_TEMPFAIL of sysexits.h; what a shell reports for SIGTERM
+GO_ON_LATER = 75  # EX_TEMPFAIL of sysexits.h
+SHELL = 128  # to which a shell adds the number of the signal that ended a process
+
+
+def ending_signals() -> list[int]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, unless ``nohup`` has it ignored."""
+    hangup: signal.Signals | None = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]
 
 
 def preemption_signal() -> signal.Signals | None:
@@ -27,20 +36,21 @@ def preemption_signal() -> signal.Signals | None:
 
 
 class Preempted(SystemExit):
-    """Ends a process that was asked to make room: exit code 75, or 143 after SIGTERM.
+    """Ends a process that was asked to make room.
+
+    The exit code is 75 after the signal with which Slurm asks, else what a shell reports for it:
+    143 for SIGTERM, 129 for SIGHUP.
 
     Attributes:
         signal: Which one asked.
+        status: Of the run, in ``run.json``: ``preempted`` after Slurm's, else ``stopped``.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(TERMINATED if number == signal.SIGTERM else GO_ON_LATER)
+        ended = number in (signal.SIGTERM, getattr(signal, "SIGHUP", None))
+        super().__init__(SHELL + number if ended else GO_ON_LATER)
         self.signal = number
-
-    @property
-    def status(self) -> str:
-        """Of the run, in ``run.json``."""
-        return "stopped" if self.signal == signal.SIGTERM else "preempted"
+        self.status = "stopped" if ended else "preempted"
 
 
 class StopOnSignal(Callback):
@@ -48,9 +58,10 @@ class StopOnSignal(Callback):
 
     - Ctrl-C lets the running pass end, and the run with it; a second one interrupts at once.
     - SIGUSR2 (or the one that ``$SUBMITIT_PREEMPT_SIGNAL`` names), with which Slurm announces a
-      time limit or a preemption, and SIGTERM, let the running pass end, save ``last.ckpt`` and
-      raise :class:`Preempted`. All processes of a run do so after the same pass. A pass that takes
-      longer than ``patience_seconds`` is given up; the run then goes on from its last checkpoint.
+      time limit or a preemption, SIGTERM and SIGHUP (a closed terminal) let the running pass end,
+      save ``last.ckpt`` and raise :class:`Preempted`. All processes of a run do so after the same
+      pass. A pass that takes longer than ``patience_seconds`` is given up; the run then goes on
+      from its last checkpoint.
 
     Args:
         patience_seconds: Less than the time from the signal to the end, with room for saving.
@@ -78,7 +89,8 @@ class StopOnSignal(Callback):
         self._take(signal.SIGINT, self._finish)
         if (asked := preemption_signal()) is not None:
             self._take(asked, self._leave)
-        self._take(signal.SIGTERM, self._leave)
+        for number in ending_signals():
+            self._take(number, self._leave)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop, all processes together; in mid-epoch Lightning would cut the pass short."""

@@ -91,6 +91,9 @@ class WaitingRows:
         self.flush()
         self.saved = self._recorder.writer.rows()
         self._recorder.writer.sync()
+        self._save_loggers()
+
+    def _save_loggers(self) -> None:
         for logger in self._loggers:
             logger.save()
             if isinstance(logger, CSVLogger):
@@ -103,6 +106,7 @@ class WaitingRows:
         if closing is not None:
             self._recorder.write([closing], {})
             log_rows(self._loggers, [closing], {})
+            self._save_loggers()
             final = final.after_row(closing.epoch, closing.losses)
         self._announcer.tell(final.events(final=True))
         self._recorder.writer.finalise()

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from grokscope.data.base import Split, TensorDataModule
-from grokscope.data.download import answers, download, written_whole
+from grokscope.data.download import answers, download
+from grokscope.store.replacing import replacing
 from grokscope.validation import require_bool, require_int
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -158,8 +159,8 @@ def _extract(packed: tarfile.TarFile, path: Path) -> None:
     member = packed.getmember(f"{FOLDER}/{path.name}")
     content = packed.extractfile(member)
     if content is not None and member.size <= LARGEST:
-        with written_whole(path) as draft:
-            draft.write_bytes(content.read())
+        with replacing(path) as draft:
+            draft.write(content.read())
 
 
 def _fetch(folder: Path) -> str:

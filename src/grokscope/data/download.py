@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,14 +62,6 @@ def answers(url: str) -> bool:
     thread.start()
     thread.join(CONNECT_SECONDS)
     return found == [True]
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A draft beside a file, which becomes the file when all is written."""
-    draft = path.with_name(f".{path.name}.part")
-    yield draft
-    os.replace(draft, path)
 
 
 @contextmanager

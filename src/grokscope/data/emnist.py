@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from grokscope.data.base import Split, TensorDataModule
-from grokscope.data.download import answers, download, find, written_whole
+from grokscope.data.download import answers, download, find
 from grokscope.data.idx import read_labelled_images
 from grokscope.data.mnist import MNISTDataModule
+from grokscope.store.replacing import replacing
 from grokscope.validation import require_bool, require_choice, require_int
 
 ARCHIVE = "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"
@@ -156,7 +157,7 @@ def _fetch(folder: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         for name in NAMES:
             target = folder / f"{name}.gz"
-            with archive.open(f"gzip/{name}.gz") as source, written_whole(target) as draft:
-                draft.write_bytes(source.read())
+            with archive.open(f"gzip/{name}.gz") as source, replacing(target) as draft:
+                draft.write(source.read())
     path.unlink()
     return ""

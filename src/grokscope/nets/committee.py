@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from grokscope.nets.initialise import empty_linear, normal_, private_generator
 from grokscope.nets.lazy import Centred, Linearised
 from grokscope.validation import require_float, require_int
+
+Net = TypeVar("Net", bound=Callable[..., nn.Module])
 
 
 class Committee(nn.Module):
@@ -72,11 +75,23 @@ class Committee(nn.Module):
         return self.output_scale * torch.add(linear, quadratic, alpha=0.5 * self.epsilon)
 
 
+def _takes_settings_of(kind: type) -> Callable[[Net], Net]:
+    """``inspect.signature`` then names the arguments and their types."""
+
+    def mark(function: Net) -> Net:
+        function.__wrapped__ = kind  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@_takes_settings_of(Committee)
 def centred_committee(**settings: Any) -> Centred:
     """The change of a committee's outputs since the start; settings of :class:`Committee`."""
     return Centred(Committee(**settings))
 
 
+@_takes_settings_of(Committee)
 def linearised_committee(**settings: Any) -> Linearised:
     """A committee to first order in its weights; settings of :class:`Committee`."""
     return Linearised(Committee(**settings))

@@ -13,7 +13,7 @@ from typing import Any
 
 from grokscope.store.nofollow import NotPlainFileError, open_regular
 from grokscope.store.pwrite import write_at
-from grokscope.store.replacing import make_folder, replacing, to_disk
+from grokscope.store.replacing import make_folder, replace_bytes, to_disk
 from grokscope.store.text import check_number, read_text
 
 NAME = "run.json"
@@ -55,8 +55,7 @@ def update_info(folder: Path, **entries: Any) -> None:
     info = read_info(folder) | entries
     content = (json.dumps(info, indent=2, default=str) + "\n").encode()
     try:
-        with replacing(folder / NAME) as file:
-            file.write(content)
+        replace_bytes(folder / NAME, content)
     except OSError as error:
         if error.errno not in FULL or not (folder / NAME).exists():
             raise

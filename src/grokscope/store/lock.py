@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grokscope.store.nofollow import NotPlainFileError, open_regular
+from grokscope.store.replacing import to_disk
 
 NAME = ".lock"
 HELD = {errno.EACCES, errno.EAGAIN}
@@ -76,6 +77,7 @@ def _take(path: Path) -> int:
         time.sleep(0.01)
     with suppress(OSError):  # a full disk: the note is for people
         os.pwrite(fd, _note(), 0)
+        to_disk(fd)  # else nobody knows after a power cut who it was
     return fd
 
 

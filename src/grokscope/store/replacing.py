@@ -48,11 +48,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def replace_text(path: Path, text: str) -> Path:
-    """Put this text, as UTF-8, in the place of a file. Errors as for :func:`replacing`."""
+def replace_bytes(path: Path, content: bytes) -> Path:
+    """Put this content in the place of a file. Errors as for :func:`replacing`."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(content)
     return path
+
+
+def replace_text(path: Path, text: str) -> Path:
+    """The same with text, as UTF-8."""
+    return replace_bytes(path, text.encode("utf-8"))
 
 
 def draft_of(path: Path) -> Path:

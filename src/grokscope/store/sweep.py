@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from grokscope.store.replacing import make_folder, replace_text
 from grokscope.store.text import read_text
 
 NAME = "sweep.json"
@@ -87,15 +87,13 @@ class Sweep:
 
     def write(self) -> None:
         """Replace the file whole."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         content = {
             "command": self.command,
             "runs": [asdict(run) for run in self.runs.values()],
             "jobs": [asdict(job) for job in self.jobs],
         }
-        draft = self.folder / f".{NAME}.part"
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, self.folder / NAME)
+        replace_text(self.folder / NAME, json.dumps(content, indent=1) + "\n")
 
 
 def identity(overrides: Iterable[str]) -> frozenset[str]:

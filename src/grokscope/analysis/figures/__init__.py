@@ -5,7 +5,7 @@ from grokscope.analysis.figures.fourier import Circles, FourierNorms, fourier_no
 from grokscope.analysis.figures.heat_maps import draw_sorted_inputs, draw_sorted_weights
 from grokscope.analysis.figures.lines import draw_curves, draw_lines
 from grokscope.analysis.figures.matrices import draw_matrix
-from grokscope.analysis.figures.save import draw_panel, save_figures, save_panels
+from grokscope.analysis.figures.save import draw_panel, save_figures, save_panels, write_figure
 from grokscope.analysis.figures.spectrum import draw_gop, draw_spectrum
 from grokscope.analysis.figures.style import NEUTRAL, PAPER, STYLE, TEST, TRAIN
 
@@ -29,4 +29,5 @@ __all__ = [
     "fourier_norms",
     "save_figures",
     "save_panels",
+    "write_figure",
 ]

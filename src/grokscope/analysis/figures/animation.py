@@ -32,6 +32,7 @@ from grokscope.analysis.figures.style import (
     wrapped,
 )
 from grokscope.analysis.panels.model import Matrices, Spectrum
+from grokscope.store.replacing import replace_bytes
 from grokscope.validation import require_int
 
 if TYPE_CHECKING:
@@ -79,8 +80,7 @@ def animate(filmed: Filmed, path: str | Path, *, title: str = "", most: int = MO
         update = _scene(filmed, figure)
         show = _titled(figure, update, plain(title or filmed.name, 40), filmed.epochs)
         frames = [_frame(canvas, show, row) for row in spread_rows(filmed.epochs, most)]
-    Path(path).write_bytes(_gif(frames))
-    return Path(path)
+    return replace_bytes(Path(path), _gif(frames))
 
 
 def _require_content(filmed: Filmed) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from grokscope.analysis.figures.style import DOUBLE, PAPER, SINGLE, STYLE, title
 from grokscope.analysis.grokking import GrokkingTimes
 from grokscope.analysis.panels.model import Choice, Lines, Panel, Spectrum
 from grokscope.analysis.run import Run
+from grokscope.store.replacing import replace_bytes
 from grokscope.validation import require_choice
 
 if TYPE_CHECKING:
@@ -41,8 +43,7 @@ def save_figures(run: Run) -> list[Path]:
         for name, draw in (("curves", draw_curves), ("gop", draw_gop)):
             figure = Figure(figsize=(8, 6.4), layout="constrained")
             if draw(run, figure):
-                saved.append(run.path / f"{name}.png")
-                figure.savefig(saved[-1], dpi=130)
+                saved.append(write_figure(figure, run.path / f"{name}.png", dpi=130))
     return saved
 
 
@@ -116,6 +117,18 @@ def save_panels(
     ]
 
 
+def write_figure(figure: Figure, path: Path, **settings: Any) -> Path:
+    """Put a figure in the place of a file, in the format that its name ends with.
+
+    Raises:
+        NotPlainFileError: If there is something else than a file, a link for example.
+        OSError: If it cannot be written; an older file stays.
+    """
+    content = BytesIO()
+    figure.savefig(content, format=path.suffix[1:], **settings)
+    return replace_bytes(path, content.getvalue())
+
+
 def _require_names(keys: list[str]) -> None:
     for key in keys:
         if not PLAIN_NAME.fullmatch(key):
@@ -142,8 +155,8 @@ def _save(
         draw_panel(panel, choice, figure, times)
         _fit(figure, *_size(choice, width))
         for each in formats:
-            saved.append(folder / f"{panel.key}.{each}")
-            figure.savefig(saved[-1], dpi=300, metadata=UNDATED[each])
+            path = folder / f"{panel.key}.{each}"
+            saved.append(write_figure(figure, path, dpi=300, metadata=UNDATED[each]))
     return saved
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from grokscope.analysis.report.comparison import comparison_document
 from grokscope.analysis.report.document import run_document
 from grokscope.analysis.report.page import page_html
 from grokscope.analysis.run import Run
+from grokscope.store.replacing import remove_drafts, replace_text
 
 NAME, COMPARISON = "report.html", "comparison.html"
 
@@ -35,13 +35,5 @@ def write_comparison(runs: Iterable[Run], path: Path) -> Path:
 
 
 def _write(text: str, path: Path) -> Path:
-    """Put a whole page in place; nothing else is followed or left behind."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.unlink(missing_ok=True)
-    try:
-        with draft.open("x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    remove_drafts(path.parent, (path.suffix,))
+    return replace_text(path, text)

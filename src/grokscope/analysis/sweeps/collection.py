@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from grokscope.analysis.comparison import Snapshot, comparison_table, run_groups
 from grokscope.analysis.run import Run, printable
 from grokscope.analysis.sweeps.states import MISSING, RunState
+from grokscope.store.replacing import replace_text
 
 NAME = "sweep.csv"
 MEASURED = (
@@ -47,13 +47,7 @@ def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     for line in ([*rows[0]] if rows else [], *([*row.values()] for row in rows)):
         writer.writerow([_harmless(value) for value in line])
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        draft.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
+    return replace_text(path, text.getvalue())
 
 
 def _row(state: RunState, keys: Sequence[str]) -> dict[str, Any]:

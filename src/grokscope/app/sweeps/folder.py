@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from grokscope.app.errors import UserError
 from grokscope.app.folders import claim
-from grokscope.store.sweep import NAME, identity, read_sweep
+from grokscope.app.paths import check_folder, make_folder
+from grokscope.store.sweep import NAME, SweepRun, identity, read_sweep
 
 CHOSEN = "/multiruns/"  # in the default of hydra.sweep.dir
+OURS = (NAME, "sweep.csv", "multirun.yaml", "optimization_results.yaml", "comparison.html")
 
 
 def prepare_sweep_dir(config: DictConfig) -> None:
@@ -26,16 +30,51 @@ def prepare_sweep_dir(config: DictConfig) -> None:
     raw: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     typed = CHOSEN not in str(raw["dir"])
     if config.resume and not typed:
-        folder = _earlier(folder.parent, list(config.hydra.overrides.task)) or claim(folder)
+        command = list(config.hydra.overrides.task)
+        folder = _earlier(folder.parent, command) or claim(folder)
     elif not typed:
         folder = claim(folder)
-    elif (folder / NAME).exists() and not config.resume:
-        raise UserError(
-            f"hydra.sweep.dir must not hold another sweep, got {folder}; go on with it by "
-            "resume=true."
-        )
+    else:
+        check_folder("hydra.sweep.dir", config.hydra.sweep.dir)
+        make_folder("hydra.sweep.dir", folder)
+        if not (_is_first(folder) or config.resume):
+            raise UserError(
+                f"hydra.sweep.dir must not hold another sweep, got {folder}; go on with it by "
+                "resume=true."
+            )
     with read_write(config.hydra.sweep):
         config.hydra.sweep.dir = str(folder)
+
+
+def check_folders(runs: Iterable[SweepRun]) -> None:
+    """Refuse a ``hydra.sweep.subdir`` that leads two runs to one place, or out of the sweep.
+
+    Raises:
+        UserError: Naming the folder.
+    """
+    found: dict[Path, int] = {}
+    for run in runs:
+        folder = Path(run.folder)
+        wrong = f"hydra.sweep.subdir must give each run a folder of its own, got {run.folder!r}"
+        if folder.is_absolute() or ".." in folder.parts or not folder.parts:
+            raise UserError(f"{wrong}: it is not below the sweep's folder.")
+        if folder.parts[0].startswith(".") or folder.parts[0] in OURS:
+            raise UserError(f"{wrong}: the sweep itself has a file of that name.")
+        check_folder("hydra.sweep.subdir", run.folder)
+        for place in (folder, *folder.parents):
+            if found.get(place, run.number) != run.number:
+                raise UserError(f"{wrong} for runs {found[place]} and {run.number}.")
+        found[folder] = run.number
+
+
+def _is_first(folder: Path) -> bool:
+    """Make the list of runs, still empty; of commands that try at the same time one can."""
+    try:
+        with (folder / NAME).open("x", encoding="utf-8") as file:
+            json.dump({"command": [], "runs": [], "jobs": []}, file)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _earlier(sweeps: Path, command: list[str]) -> Path | None:

@@ -20,6 +20,7 @@ from grokscope.analysis.sweeps.queue import queued
 from grokscope.analysis.sweeps.states import FINISHED, MISSING, UNDER_WAY, RunState
 from grokscope.app.errors import UserError
 from grokscope.app.resuming import can_go_on, last_value
+from grokscope.app.sweeps.folder import check_folders
 from grokscope.app.sweeps.work import Work
 from grokscope.store.sweep import NAME, Sweep, SweepRun, identity, read_sweep
 
@@ -76,9 +77,9 @@ def launch(
         raise UserError("hydra.launcher.wait must be true for a sweeper that chooses by results.")
     folder = Path(str(config.hydra.sweep.dir)).absolute()
     try:
-        sweep, runs = _planned(folder, job_overrides, list(config.hydra.overrides.task))
-        todo = _todo(sweep, runs)
         work = Work(context, task, config, folder)
+        sweep, runs = _planned(work, job_overrides)
+        todo = _todo(sweep, runs)
         if objective is not None:  # the settings of Hydra's own sweeper have been tried by now
             for run in todo:
                 work.job_config(run)
@@ -113,13 +114,12 @@ def _table(folder: Path, over: set[str]) -> dict[int, RunState]:
     return {state.run.number: state for state in found}
 
 
-def _planned(
-    folder: Path, job_overrides: Sequence[Sequence[str]], command: Sequence[str]
-) -> tuple[Sweep, list[SweepRun]]:
+def _planned(work: Work, job_overrides: Sequence[Sequence[str]]) -> tuple[Sweep, list[SweepRun]]:
     """The sweep with a number and a folder for each run, and these runs; ``sweep.json`` says so.
 
     A run whose settings are there already is that one.
     """
+    folder, command = work.folder, list(work.config.hydra.overrides.task)
     sweep = read_sweep(folder) if (folder / NAME).exists() else Sweep(folder)
     known = {identity(run.overrides): run for run in sweep.runs.values()}
     number = max(sweep.runs, default=-1) + 1
@@ -127,9 +127,10 @@ def _planned(
     for overrides in job_overrides:
         if (key := identity(overrides)) not in known:
             own = tuple(o for o in overrides if not o.startswith("resume="))
-            known[key] = SweepRun(number, own, str(number))
+            known[key] = work.with_folder(SweepRun(number, own, str(number)))
             number += 1
         runs.append(known[key])
+    check_folders([*sweep.runs.values(), *runs])
     sweep = sweep.with_runs(runs).of_command(command)
     sweep.write()
     return sweep, runs

@@ -18,9 +18,12 @@ import cloudpickle
 import torch
 
 from grokscope.app.making_room import making_room, signals
+from grokscope.app.output import keep_going_without_output
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted
 from grokscope.store.info import read_info, update_info
+from grokscope.store.nofollow import open_regular
+from grokscope.store.replacing import make_folder
 from grokscope.store.sweep import SweepRun
 
 CONSOLE = "console.log"  # in a run's folder: what it would have printed
@@ -144,6 +147,7 @@ def _pass_on(number: int, process: SpawnProcess) -> None:
 
 def _serve(connection: Connection, at_once: int) -> None:
     """In a process of its own: do run after run."""
+    keep_going_without_output()
     share_processors(at_once)
     with making_room(), suppress(EOFError, KeyboardInterrupt):
         work: Work = cloudpickle.loads(connection.recv_bytes())
@@ -163,10 +167,11 @@ def _serve(connection: Connection, at_once: int) -> None:
 
 def _redirect(folder: Path) -> None:
     """What the run prints goes to a file; here it would mix with the others'."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     sys.stdout.flush()
     sys.stderr.flush()
-    with (folder / CONSOLE).open("ab") as file:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    with open(open_regular(folder / CONSOLE, flags), "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
 

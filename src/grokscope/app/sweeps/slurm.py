@@ -15,6 +15,7 @@ from typing import Any
 from grokscope.analysis.sweeps.queue import queued
 from grokscope.app.errors import UserError
 from grokscope.app.making_room import making_room
+from grokscope.app.output import keep_going_without_output
 from grokscope.app.sweeps.pool import Pool, share_processors
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted, preemption_signal
@@ -49,6 +50,7 @@ class SlurmTask:
         Several runs are done in processes of their own, so that one that is killed does not
         take the others with it.
         """
+        keep_going_without_output()
         asked = preemption_signal()
         assert asked is not None
         requeue = signal.getsignal(asked)
@@ -187,7 +189,7 @@ def _make_room(end: Preempted, requeue: Any) -> None:
         time.sleep(PATIENCE_SECONDS)
         raise end
     job = submitit.JobEnvironment().job_id
-    if end.signal == signal.SIGTERM and (queued([job]) or {}).get(job) != "RUNNING":
+    if end.status == "stopped" and (queued([job]) or {}).get(job) != "RUNNING":
         raise end  # cancelled, or requeued by somebody else
     requeue(end.signal, None)
 

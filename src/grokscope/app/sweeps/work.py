@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from grokscope.app.cli import register_resolvers
-from grokscope.app.errors import UserError
-from grokscope.app.folders import check_not_written, is_main_process
+from grokscope.app.errors import UnexpectedError, as_user_error
+from grokscope.app.folders import check_not_written, is_main_process, refuse_links
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
 from grokscope.store.lock import check_free
 from grokscope.store.sweep import SweepRun
 
+BY_NUMBER = "${hydra.job.num}"  # in configs/hydra/default.yaml
 log = logging.getLogger(__name__)
 
 
@@ -57,17 +59,36 @@ class Work:
         except Exception as error:
             note_failure(folder, error)
 
+    def with_folder(self, run: SweepRun) -> SweepRun:
+        """The run in the folder that ``hydra.sweep.subdir`` names, its number by default."""
+        raw: Any = OmegaConf.to_container(self.config.hydra.sweep, resolve=False)
+        if raw["subdir"] == BY_NUMBER:
+            return run
+        hydra, config = HydraConfig.instance(), self._numbered(run)
+        before, hydra.cfg = hydra.cfg, None
+        try:
+            hydra.set_config(config)  # for ${hydra:...}
+            return replace(run, folder=str(config.hydra.sweep.subdir))
+        finally:
+            hydra.cfg = before
+
     def job_config(self, run: SweepRun) -> DictConfig:
         """The configuration of a run, Hydra's own included."""
-        config = self.context.config_loader.load_sweep_config(self.config, list(run.overrides))
+        config = self._numbered(run)
         with read_write(config), open_dict(config.hydra):
-            config.hydra.job.id = f"{config.hydra.job.name}_{run.number}"
-            config.hydra.job.num = run.number
             config.hydra.sweep.dir = str(self.folder)
             config.hydra.sweep.subdir = run.folder
         return config
 
+    def _numbered(self, run: SweepRun) -> DictConfig:
+        config = self.context.config_loader.load_sweep_config(self.config, list(run.overrides))
+        with read_write(config), open_dict(config.hydra):
+            config.hydra.job.id = f"{config.hydra.job.name}_{run.number}"
+            config.hydra.job.num = run.number
+        return config
+
     def _train(self, config: DictConfig, folder: Path) -> None:
+        refuse_links(folder)
         if can_go_on(folder):
             OmegaConf.update(config, "ckpt_path", str(folder))
         elif is_main_process():
@@ -86,9 +107,11 @@ class Work:
 
 def note_failure(folder: Path, error: Exception) -> None:
     """Write down why a run failed; a run that another process writes has not."""
-    known = isinstance(error, UserError)
-    text = str(error) if known else repr(error)
-    log.error("%s failed: %s", folder, text, exc_info=None if known else error)
+    told = as_user_error(error, OmegaConf.create({}))
+    text = str(told)
+    log.error("%s failed: %s", folder, text)
+    if isinstance(told, UnexpectedError):
+        log.info("What failed:", exc_info=error)
     if not is_main_process():
         return
     with suppress(OSError, ValueError):  # no folder, or no room in it
