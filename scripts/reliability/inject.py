@@ -169,6 +169,8 @@ def measure(options: argparse.Namespace) -> list[Verdict]:
         verdicts.append(verdict)
         for line in verdict.lines:
             print(f"{len(verdicts)}  {line[:700]}", file=sys.stderr, flush=True)
+        if len(verdicts) % 50 == 0:
+            print(f"{len(verdicts)} of {len(cases)}", file=sys.stderr, flush=True)
     shutil.rmtree(place)
     return verdicts
 

@@ -165,16 +165,17 @@ class Bench:
 
 
 def watch_phases(scenario: Scenario, mark: Mark) -> None:
-    """Mark in the trace when a phase begins and ends; leave out what takes seconds."""
+    """Mark in the trace when a phase begins and ends; leave out what only takes time."""
     from lightning import Trainer
 
-    from grokscope.app import drawing, training
+    from grokscope.app import drawing, hooks, training
     from grokscope.callbacks import Checkpoints, GOPCallback
     from grokscope.store import reopen
     from grokscope.store.run_writer import RunWriter
 
     reopen.FIRST_ROOM = 4  # so that tables of unknown length grow in a short run
     training.save_figures = lambda run: None
+    hooks.validate = lambda *config: None  # builds everything, which is built again later
     panels = drawing.panels
     drawing.panels = lambda *a, **k: panels(*a, **k)[:1]
     drawing._heat_maps = lambda *a, **k: iter(())

@@ -195,3 +195,19 @@ class _Composed:
             if name not in sys.modules and name != "__main__":
                 importlib.import_module(name)
         self._commands.add(command)
+        for config in self._found.values():
+            _parse(pickle.loads(config))
+
+
+def _parse(config: Any) -> None:
+    """Parse what a configuration refers to: the parser is fast at what it has seen."""
+    from omegaconf import OmegaConf
+    from omegaconf.grammar_parser import parse
+
+    stack = [OmegaConf.to_container(config, resolve=False)]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, str) and "${" in node:
+            parse(node)
+        elif isinstance(node, (dict, list)):
+            stack += node.values() if isinstance(node, dict) else node
