@@ -31,6 +31,8 @@ from grokscope.validation import require_bool, require_choice, require_float, re
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
 MOST_EPOCHS = 10**12  # a year of passes of 30 microseconds
 MOST_THREADS = 1024  # the system refuses some number, and OpenMP then ends the process
+MOST_CPU_PROCESSES = 16  # of one run, on a machine with fewer processors
+COPYING = ("spawn", "fork", "notebook")  # in names of Lightning's strategies
 SIZES = ("widths", "n_tokens", "context", "d_in", "d_out")
 
 
@@ -170,6 +172,11 @@ def _check_device(trainer: DictConfig) -> None:
                 f"trainer.{name} must not be set, got {trainer[name]}: "
                 "the model makes its optimizer steps itself."
             )
+    if any(word in str(trainer.get("strategy")) for word in COPYING):
+        raise ValueError(
+            "trainer.strategy must be auto, ddp or another that starts its processes anew, got "
+            f"{trainer.strategy!r}: copies of this process do not share its run."
+        )
     kinds = {n: e["accelerator"].is_available() for n, e in AcceleratorRegistry.items()}
     present = ["auto", *(name for name, available in kinds.items() if available)]
     if {"cuda", "mps"} & set(present):
@@ -179,6 +186,11 @@ def _check_device(trainer: DictConfig) -> None:
             f"trainer.accelerator must be one of {', '.join(sorted(present))} "
             f"on this machine, got {wanted!r}."
         )
+    if wanted == "cpu":  # on others Lightning looks at what there is
+        devices = trainer.get("devices")
+        maximum = max(os.cpu_count() or 1, MOST_CPU_PROCESSES)
+        if isinstance(devices, int) and devices > 0:
+            require_int("trainer.devices", devices, maximum=maximum)
 
 
 def _check_fit(config: DictConfig, parts: Parts) -> None:
