@@ -62,7 +62,7 @@ def build(config: DictConfig) -> Parts:
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
         parts = {"callbacks": callbacks, "logger": loggers or False, **_plugins(config)}
-        trainer = instantiate(config.trainer, **parts)
+        trainer = _of_type("trainer", Trainer, instantiate(config.trainer, **parts))
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
 
 

@@ -33,6 +33,7 @@ MOST_EPOCHS = 10**12  # a year of passes of 30 microseconds
 MOST_THREADS = 1024  # the system refuses some number, and OpenMP then ends the process
 MOST_CPU_PROCESSES = 16  # of one run, on a machine with fewer processors
 COPYING = ("spawn", "fork", "notebook")  # in names of Lightning's strategies
+PARTS = ("callbacks", "data", "logger", "measures", "model", "net", "paths", "schedule", "trainer")
 SIZES = ("widths", "n_tokens", "context", "d_in", "d_out")
 
 
@@ -119,6 +120,9 @@ def _along_the_axes(jobs: Sequence[list[str]]) -> list[list[str]]:
 
 def check_settings(config: DictConfig) -> None:
     """Settings that go to other people's constructors, whose messages do not name the key."""
+    for key in PARTS:
+        if key not in config:
+            raise ValueError(f"{key} must be there, got none: {key}=none leaves out what can be.")
     get = lambda key: OmegaConf.select(config, key)  # noqa: E731
     require_int("seed", get("seed"), minimum=0, maximum=2**32 - 1)
     require_int("trainer.max_epochs", get("trainer.max_epochs"), maximum=MOST_EPOCHS)

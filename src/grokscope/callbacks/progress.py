@@ -118,7 +118,7 @@ class ProgressBar(Callback):
 
 
 def _raise() -> None:
-    """Where nobody reads any more rich would end the process; it handles the error when it asks."""
+    """Where nobody reads any more, rich ends the process; this is called in its handler."""
     raise
 
 
