@@ -64,7 +64,7 @@ def build(config: DictConfig) -> Parts:
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
         parts = {"callbacks": callbacks, "logger": loggers or False, **_plugins(config)}
-        trainer = instantiate(config.trainer, **parts)
+        trainer = _of_type("trainer", Trainer, instantiate(config.trainer, **parts))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's choice
             trainer.strategy.checkpoint_io = CheckedCheckpoints()
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
