@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from grokscope.app.build import build
 from grokscope.app.cli import register_resolvers
 from grokscope.app.errors import UserError
+from grokscope.app.run_settings import run_settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GROUPS = sorted(p for p in CONFIGS.iterdir() if p.is_dir() and p.name != "hydra")
@@ -94,6 +95,19 @@ def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
             pytest.skip(f"this machine has no such device: {error}")
         raise
     assert built.trainer.max_epochs == parts.trainer.max_epochs
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
+def test_what_a_run_stores_may_be_built_again(group: str, choice: str, tmp_path: Path) -> None:
+    """``config.yaml`` is held against names and types of the constructors."""
+    overrides = PARTNERS.get((group, choice), [])
+    if group not in ("experiment", "debug"):
+        overrides = ["experiment=none", *overrides]
+    stored = composed(f"{WHERE.get(group, group)}={choice}", *overrides)
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(stored), encoding="utf-8")
+    found = run_settings(tmp_path)
+    for key in ("data", "net", "model", "measures", "schedule"):
+        assert found[key] == stored[key]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)
