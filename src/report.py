@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
-from grokscope.app.cli import run
-from grokscope.app.reporting import report
+from grokscope.processor import make_products_repeatable
 
 if __name__ == "__main__":
+    make_products_repeatable()  # before torch is loaded
+    from grokscope.app.cli import run
+    from grokscope.app.reporting import report
+
     run(report, Path(__file__).resolve().parents[1] / "configs", "report")

@@ -4,7 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+
+from grokscope.processor import make_products_repeatable
+
+make_products_repeatable()  # as the commands do; the processes of xdist and of tests inherit it
+
+import torch  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -32,7 +32,7 @@ ALLOWED = {
     },
     "analysis": {"numpy", "scipy", "rich", "yaml", "matplotlib", "PIL", "grokscope.store"},
 }
-EVERYWHERE = {"grokscope.arithmetic", "grokscope.validation"}
+EVERYWHERE = {"grokscope.arithmetic", "grokscope.processor", "grokscope.validation"}
 
 
 def room(name: str) -> str:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from grokscope.processor import arithmetic
 from grokscope.store.nofollow import NotPlainFileError, open_regular
 from grokscope.store.pwrite import write_at
 from grokscope.store.replacing import make_folder, replace_bytes, to_disk
@@ -77,13 +78,14 @@ def _overwrite(path: Path, content: bytes) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, git revision, machine and process of this run."""
+    """Versions, git revision, machine, process and arithmetic of this run."""
     return {
         "versions": {name: found for name in PACKAGES if (found := _version(name))}
         | {"python": platform.python_version()},
         "git_revision": _git_revision(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "pid": os.getpid(),
+        "arithmetic": arithmetic(),
     }
 
 

@@ -21,6 +21,7 @@ from grokscope.app.making_room import making_room, signals
 from grokscope.app.output import keep_going_without_output
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted
+from grokscope.processor import make_products_repeatable
 from grokscope.store.info import read_info, update_info
 from grokscope.store.nofollow import open_regular
 from grokscope.store.replacing import make_folder
@@ -147,6 +148,7 @@ def _pass_on(number: int, process: SpawnProcess) -> None:
 
 def _serve(connection: Connection, at_once: int) -> None:
     """In a process of its own: do run after run."""
+    make_products_repeatable()
     keep_going_without_output()
     share_processors(at_once)
     with making_room(), suppress(EOFError, KeyboardInterrupt):

@@ -19,6 +19,7 @@ from grokscope.app.output import keep_going_without_output
 from grokscope.app.sweeps.pool import Pool, share_processors
 from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted, preemption_signal
+from grokscope.processor import make_products_repeatable
 from grokscope.store.sweep import SlurmJob, Sweep, SweepRun
 from grokscope.validation import require_bool, require_int
 
@@ -50,6 +51,7 @@ class SlurmTask:
         Several runs are done in processes of their own, so that one that is killed does not
         take the others with it.
         """
+        make_products_repeatable()  # a job need not inherit the environment (--export=NONE)
         keep_going_without_output()
         asked = preemption_signal()
         assert asked is not None
