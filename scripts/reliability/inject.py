@@ -66,13 +66,18 @@ def chosen(options: argparse.Namespace, player: Player) -> list[Case]:
 
 
 def balanced(cases: list[Case], count: int) -> list[Case]:
-    """As many of each phase as there can be."""
-    taken: list[Case] = []
-    while cases and len(taken) < count:
-        firsts = {case.phase: case for case in reversed(cases)}.values()
-        taken += list(firsts)[: count - len(taken)]
-        cases = [case for case in cases if case not in taken]
-    return taken
+    """As many of each phase as there can be, and of each kind of call and fault there."""
+    seen: Counter[object] = Counter()
+    ranked = []
+    for case in cases:
+        group = case.phase, case.call.kind, case.fault.name
+        ranked.append((seen[group], len(ranked), case))
+        seen[group] += 1
+    turns: Counter[str] = Counter()
+    for place, (_, _, case) in enumerate(sorted(ranked, key=lambda entry: entry[:2])):
+        ranked[place] = turns[case.phase], place, case
+        turns[case.phase] += 1
+    return [case for _, _, case in sorted(ranked, key=lambda entry: entry[:2])][:count]
 
 
 _own: list[Player] = []  # of a process of the pool

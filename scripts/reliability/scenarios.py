@@ -228,5 +228,5 @@ def phases(scenario: Scenario, calls: list[Call]) -> Iterator[tuple[str, Call]]:
                 yield phase, call
         elif call.path.startswith("+"):
             stack.append(call.path[1:])
-        else:
-            stack.pop()
+        elif stack.pop() == "running":
+            stack = ["closing"]

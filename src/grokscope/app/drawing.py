@@ -29,6 +29,7 @@ from grokscope.app.folders import FIGURES, by_age
 from grokscope.app.run_settings import run_settings
 from grokscope.measures.weights import normalize_scale, remove_bias
 from grokscope.store.nofollow import subfolder
+from grokscope.store.replacing import remove_drafts
 
 
 def save_paper_figures(run: Run, formats: Sequence[str]) -> list[Path]:
@@ -42,6 +43,7 @@ def save_paper_figures(run: Run, formats: Sequence[str]) -> list[Path]:
 def save_films(run: Run) -> list[Path]:
     """Spectra, matrices and Fourier norms over training as GIF."""
     folder = subfolder(run.path, FIGURES, create=True)
+    remove_drafts(folder, (".gif",))
     saved = [
         animate(film, folder / f"{panel.key}.gif", title=panel.title)
         for panel in panels(run)

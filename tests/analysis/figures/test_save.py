@@ -123,3 +123,13 @@ def test_keys_that_repeat_and_other_formats_and_widths_are_refused(tmp_path):
         save_panels(ALL, tmp_path, ("svg",))
     with pytest.raises(ValueError, match="width must be one of single, double, got 'triple'"):
         save_panels(ALL, tmp_path, width="triple")
+
+
+def test_drafts_of_killed_processes_are_removed_once_nobody_can_be_at_them(tmp_path):
+    old, young = (tmp_path / f".loss.{kind}.1-0123abcd.part" for kind in ("pdf", "png"))
+    for path in (old, young):
+        path.write_bytes(b"half a figure")
+    os.utime(old, (0, 0))
+    save_panels([], tmp_path)
+    assert not old.exists()
+    assert young.exists()

@@ -15,13 +15,14 @@ from grokscope.analysis.figures.style import DOUBLE, PAPER, SINGLE, STYLE, title
 from grokscope.analysis.grokking import GrokkingTimes
 from grokscope.analysis.panels.model import Choice, Lines, Panel, Spectrum
 from grokscope.analysis.run import Run
-from grokscope.store.replacing import replace_bytes
+from grokscope.store.replacing import remove_drafts, replace_bytes
 from grokscope.validation import require_choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("pdf", "png")
+SUFFIXES = (".pdf", ".png")
 TALL = 8.0  # inches, room for any legend
 WIDTHS = {"single": SINGLE, "double": DOUBLE}
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -39,6 +40,7 @@ def save_figures(run: Run) -> list[Path]:
     from matplotlib.figure import Figure
 
     saved = []
+    remove_drafts(run.path, SUFFIXES)
     with mpl.rc_context(STYLE):
         for name, draw in (("curves", draw_curves), ("gop", draw_gop)):
             figure = Figure(figsize=(8, 6.4), layout="constrained")
@@ -110,6 +112,7 @@ def save_panels(
         require_choice("format", each, FORMATS)
     _require_names([panel.key for panel in panels])
     Path(folder).mkdir(parents=True, exist_ok=True)
+    remove_drafts(Path(folder), SUFFIXES)
     return [
         path
         for panel in panels
