@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import entry
 import numpy as np
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 from grokscope import Run
+from grokscope.app import training
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -25,7 +30,8 @@ def project(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "src").mkdir()
-    shutil.copy(ROOT / "src" / "train.py", folder / "src")
+    for name in ("train", "eval", "measure"):
+        shutil.copy(ROOT / "src" / f"{name}.py", folder / "src")
     for name, content in FILES.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +67,34 @@ def test_the_example_trains_records_and_goes_on(project) -> None:
     np.testing.assert_allclose(
         metrics["relevant/share"], squares[:, :3].sum(1) / squares.sum(1), rtol=1e-5
     )
+
+
+def test_names_of_a_run_count_only_from_the_folder_that_is_used_now(
+    project, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(str(project / "src"))
+    monkeypatch.setattr(training, "save_figures", lambda run: None)
+    small = ("data.n_train=64", "trainer.max_epochs=2", "report=false")
+    run_script(project, "train", "experiment=parity", "hydra.run.dir=own", *small)
+    run_script(project, "eval", "run=own")
+    run_script(project, "measure", "run=own", "measures.kinds=[weight]", "epochs=0")
+    run_script(ROOT, "eval", f"--config-dir={project / 'configs'}", "run=own")
+    said = capsys.readouterr().out
+    assert said.count("own after 2 epochs") == 2
+    assert "Measured weight, relevant at 1 checkpoints" in said
+    with pytest.raises(SystemExit):
+        run_script(ROOT, "eval", "run=own")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "data._target_ must name one of our own classes, got 'parity.task" in said
+
+
+def run_script(root: Path, script: str, *arguments: str) -> None:
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    with entry.put_back(script, *arguments):
+        runpy.run_path(str(root / "src" / f"{script}.py"), run_name="__main__")
 
 
 def test_a_mistake_is_one_line(project) -> None:

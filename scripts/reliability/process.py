@@ -16,9 +16,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,22 +54,29 @@ def train_here(notes: Notes, overrides: list[str]) -> int:
     from grokscope.app import training
 
     training.save_figures = lambda run: None  # two seconds after the run has ended
-    taker = _NoteTaker(notes)
-    path = ROOT / "src" / "train.py"
+    taker = NoteTaker(notes)
+    code = script_here("train", overrides)
+    taker.finish()
+    return code
+
+
+def script_here(name: str, overrides: Sequence[str]) -> int:
+    """``python src/<name>.py *overrides`` in this process; its exit code."""
+    path = ROOT / "src" / f"{name}.py"
     sys.argv = [str(path), *overrides]
     code: Any = 0
     try:
         runpy.run_path(str(path), run_name="__main__")
     except SystemExit as end:
         code = end.code
-    taker.finish()
     return code if isinstance(code, int) else int(code is not None)
 
 
-class _NoteTaker:
+class NoteTaker:
     """Stands between a training process and the store, and between it and the kernel."""
 
     def __init__(self, notes: Notes) -> None:
+        from grokscope.store import run_writer
         from grokscope.store.writer import LiveFile
 
         self.notes = notes
@@ -77,6 +85,8 @@ class _NoteTaker:
         self.times: list[tuple[str, str, int, float]] = []
         self._append, self._extend = LiveFile.append, LiveFile.extend
         self._pwrite, self._replace = os.pwrite, os.replace
+        self._open_live, self._copies = run_writer.open_live, False
+        run_writer.open_live = lambda *file: self.open_live(*file)
         LiveFile.append = lambda *write: self.append(*write)  # type: ignore[method-assign]
         LiveFile.extend = lambda *write: self.extend(*write)  # type: ignore[method-assign]
         os.replace = self.replace  # type: ignore[assignment]
@@ -93,9 +103,17 @@ class _NoteTaker:
         self._extend(live, table, rows)
         self._note(live, table, rows["epoch"], begun)
 
+    def open_live(self, *file: Any) -> LiveFile:
+        """Rows of an older file that are copied are not noted again: they are not in place yet."""
+        self._copies = True
+        try:
+            return self._open_live(*file)
+        finally:
+            self._copies = False
+
     def _note(self, live: LiveFile, table: str, epochs: Any, begun: float) -> None:
         seconds = time.perf_counter() - begun
-        if live.path.suffix == ".live":  # a copy in the making
+        if self._copies:
             return
         epochs = [int(epoch) for epoch in epochs]
         text = f"{live.path.name}\t{table}\t{' '.join(map(str, epochs))}\n"
@@ -213,13 +231,17 @@ class Process:
 
     def acknowledged(self) -> dict[tuple[str, str], list[int]]:
         """(File, table) -> epochs whose writing had returned."""
-        path = Path(self.notes.acknowledged)
-        found: dict[tuple[str, str], list[int]] = {}
-        for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
-            if line.endswith("\n") and not line.startswith("#"):
-                name, table, epochs = line.rstrip("\n").split("\t")
-                found.setdefault((name, table), []).extend(map(int, epochs.split()))
-        return found
+        return acknowledged(Path(self.notes.acknowledged))
+
+
+def acknowledged(path: Path) -> dict[tuple[str, str], list[int]]:
+    """(File, table) -> epochs, from a process's notes."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else ():
+        if line.endswith("\n") and not line.startswith("#"):
+            name, table, epochs = line.rstrip("\n").split("\t")
+            found.setdefault((name, table), []).extend(map(int, epochs.split()))
+    return found
 
 
 def warm() -> None:
@@ -235,8 +257,12 @@ def warm() -> None:
     import grokscope.data
     import grokscope.models
     import grokscope.nets  # noqa: F401
+    from grokscope.measures.slot_squares import slot_squares
 
     torch.set_num_threads(1)
+    gradient = torch.zeros(2)
+    parts: Any = SimpleNamespace(slots=[SimpleNamespace(size=2)])
+    slot_squares(gradient, gradient, parts)  # Numba loads what it has compiled
 
 
 if __name__ == "__main__":

@@ -37,14 +37,14 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Kinds of calls; also the operations of a record. */
+/* Kinds of calls; up to MMAP also the operations of a record. CREATE is an OPEN that makes a file. */
 enum {
   OPEN = 1, WRITE, TRUNCATE, ALLOCATE, FSYNC, RENAME, UNLINK, MKDIR, RMDIR, LINK, CLOSE,
-  MARK, MMAP, LOCK, KINDS
+  MARK, MMAP, LOCK, CREATE, KINDS
 };
 static const char *const NAMES[] = {
   "any", "open", "write", "truncate", "allocate", "fsync", "rename", "unlink", "mkdir", "rmdir",
-  "link", "close", "mark", "mmap", "lock"
+  "link", "close", "mark", "mmap", "lock", "create"
 };
 
 /* What happens to the call that is to go wrong. */
@@ -204,14 +204,13 @@ static int64_t leave(int kind, int wrong, int64_t result, const char *path, cons
 
 /* ---- open ---------------------------------------------------------------------------------- */
 
-static int64_t opened(int dirfd, const char *given, int flags, mode_t mode, char *path) {
+static int64_t opened(int dirfd, const char *given, int flags, mode_t mode, int new, char *path) {
   REAL(openat);
-  int existed = inode(path) != 0;
   int64_t fd = real(dirfd, given, flags, mode);
   if (fd < 0) return fd;
   uint64_t file = inode_of(fd);
   fd_path(fd, path);
-  record(OPEN, fd, file, flags, (flags & O_CREAT) && !existed, path, 0, 0, 0);
+  record(OPEN, fd, file, flags, new, path, 0, 0, 0);
   if (flags & O_TRUNC) record(TRUNCATE, 0, file, 0, 0, path, 0, 0, 0);
   return fd;
 }
@@ -221,7 +220,8 @@ static int shim_open(int dirfd, const char *given, int flags, mode_t mode) {
   char path[PATH_MAX];
   int follow = !(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
   if (!path_watched(dirfd, given, follow, path)) return real(dirfd, given, flags, mode);
-  CALL(OPEN, opened(dirfd, given, flags, mode, path), , path, 0);
+  int new = (flags & O_TMPFILE) == O_TMPFILE || ((flags & O_CREAT) && !inode(path));
+  CALL(new ? CREATE : OPEN, opened(dirfd, given, flags, mode, new, path), , path, 0);
 }
 
 static mode_t mode_of(int flags, va_list more) {
@@ -431,6 +431,9 @@ int posix_fallocate(int fd, off_t offset, off_t length) {
 SYNC(fsync, 0)
 SYNC(fdatasync, 1)
 
+/* Closing what was only read cannot fail. */
+static int was_read(int fd) { return (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY; }
+
 /* A close that fails has closed: Linux gives the descriptor back before it writes. */
 static int64_t closed(int fd, uint64_t file, const char *path) {
   int64_t result = really_close(fd);
@@ -439,7 +442,7 @@ static int64_t closed(int fd, uint64_t file, const char *path) {
 }
 int close(int fd) {
   char path[PATH_MAX];
-  if (!fd_watched(fd, path)) return really_close(fd);
+  if (!fd_watched(fd, path) || was_read(fd)) return really_close(fd);
   int wrong = enter(CLOSE);
   int64_t result = closed(fd, inode_of(fd), path);
   if (wrong != NONE) errno = shim.error, result = -1;
@@ -449,7 +452,7 @@ int fclose(FILE *file) {
   REAL(fclose);
   char path[PATH_MAX];
   int fd = fileno(file);
-  if (fd < 0 || !fd_watched(fd, path)) return real(file);
+  if (fd < 0 || !fd_watched(fd, path) || was_read(fd)) return real(file);
   int wrong = enter(CLOSE);
   uint64_t number = inode_of(fd);
   int64_t result = real(file);

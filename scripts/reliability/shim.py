@@ -20,7 +20,7 @@ MAGIC = 0x47524F4B
 HEAD = struct.Struct("<IIqQQQIIQ")
 KINDS = (
     *("any", "open", "write", "truncate", "allocate", "fsync", "rename", "unlink", "mkdir"),
-    *("rmdir", "link", "close", "mark", "mmap", "lock"),
+    *("rmdir", "link", "close", "mark", "mmap", "lock", "create"),
 )
 FAIL, HALF, NOTHING = 1, 2, 3  # how a call goes wrong: an error, half of the bytes, none of them
 

@@ -21,6 +21,8 @@ LOOPS = {"fit_loop": {"epoch_progress": {"current": {"processed": 3}}}}
 CONTENT = {"epoch": 2, "global_step": 3, "loops": LOOPS, "optimizer_states": []}
 SAME = b"K\x01\x85q\x00" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60))
 
+ENCODED = b"\x80\x02c_codecs\nencode\nX\x02\0\0\0abX\x08\0\0\0punycode\x86R."
+
 
 class Call:
     def __reduce__(self) -> Any:
@@ -69,6 +71,7 @@ def test_what_torch_saves_is_read(tmp_path):
         (pickled(Call()), "it names posix.mkdir"),
         (b"\x80\x02}" + SAME + b"K\x01s.", "repeat each other without end"),
         (b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\0\0\0\0\x10\x85R.", "names builtins.bytearray"),
+        (ENCODED, "bytes in another form than latin1"),
         (b"\x80\x02(((.", "not one"),
         (b"\x80\x02a.", "its entries are damaged"),
         (b"\x80\x02h\x05.", "its entries are damaged"),

@@ -88,12 +88,33 @@ def test_a_run_that_is_not_there_is_one_line(folder, capsys, live):
         (["run=run", "live=true", "port=0", "host=203.0.113.1"], "cannot be served"),
         (["run=run", "live=true", "port=0", "host=no.such.host.invalid"], "cannot be served"),
         (["run=run", "output=no/such/page.html"], "output must lie in a folder that exists"),
-        (["run=run", "output=run"], "run"),
+        (["run=run", "output=run"], "output must be a file, got run: it is a folder"),
         (["run=run", "nonsense=1"], "nonsense"),
     ],
 )
 def test_what_it_cannot_do_is_one_line(folder, capsys, arguments, words):
     assert words in refused(capsys, *arguments)
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("which", ["run", "runs"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_a_page_is_not_put_in_the_place_of_a_pipe_a_socket_or_a_device(
+    folder, capsys, kind, which
+):
+    place = Path("place")
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/full")  # as root a failure of this test would replace the device
+    else:
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.bind(str(place))
+    before = place.lstat()
+    assert f"got place: it is a {kind}" in refused(capsys, f"{which}={folder}", "output=place")
+    after = place.lstat()
+    assert (before.st_mode, before.st_ino) == (after.st_mode, after.st_ino)
+    assert sorted(path.name for path in Path().iterdir()) == ["place", "run"]
 
 
 @pytest.mark.refusal

@@ -210,9 +210,7 @@ def test_every_failed_write_of_the_final_form_leaves_the_live_file(
     assert n > 10
     file = TableFile(tmp_path / METRICS)
     assert file.final
-    np.testing.assert_array_equal(
-        file.read("batch", "g"), rows_of(WIDE, 0, 60)["g"].astype("<f4")
-    )
+    np.testing.assert_array_equal(file.read("batch", "g"), rows_of(WIDE, 0, 60)["g"].astype("<f4"))
 
 
 def test_a_final_form_that_is_not_the_same_does_not_take_its_place(tmp_path, monkeypatch):

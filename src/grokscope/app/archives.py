@@ -67,7 +67,8 @@ def _check_directory(file: BinaryIO, size: int) -> None:
     lengths = [int.from_bytes(end[12:16], "little")]
     whole = end.startswith(b"PK\5\6") and not any(end[-2:])  # the length of a comment
     if locator.startswith(b"PK\6\7"):
-        whole = whole and end64.startswith(b"PK\6\6")
+        place = int.from_bytes(locator[8:16], "little")
+        whole = whole and end64.startswith(b"PK\6\6") and place == size - len(tail)
         lengths.append(int.from_bytes(end64[40:48], "little"))
     if not whole:
         raise ValueError(f"it cannot be read: {NOT_OURS}")

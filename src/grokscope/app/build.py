@@ -64,7 +64,7 @@ def build(config: DictConfig) -> Parts:
         callbacks = build_all("callbacks", config.callbacks)
         loggers = build_all("logger", config.logger)
         parts = {"callbacks": callbacks, "logger": loggers or False, **_plugins(config)}
-        trainer = instantiate(config.trainer, **parts)
+        trainer = _of_type("trainer", Trainer, instantiate(config.trainer, **parts))
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # else the user's choice
             trainer.strategy.checkpoint_io = CheckedCheckpoints()
         return Parts(data, model, trainer, *_resumed(config, model, trainer))
@@ -132,6 +132,7 @@ def _checkpoint(config: DictConfig) -> tuple[Path, dict[str, Any], str | None]:
     """The file that was named, or the newest whole one of the run that was."""
     path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
     if Path(str(config.ckpt_path)) == path:
+        path = path if folder_of(path) else path.resolve()  # a link of the user's own
         return path, read_with_rows(path), None
     return newest_whole(path.parents[1])
 

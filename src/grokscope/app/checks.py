@@ -31,6 +31,9 @@ from grokscope.validation import require_bool, require_choice, require_float, re
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
 MOST_EPOCHS = 10**12  # a year of passes of 30 microseconds
 MOST_THREADS = 1024  # the system refuses some number, and OpenMP then ends the process
+MOST_CPU_PROCESSES = 16  # of one run, on a machine with fewer processors
+COPYING = ("spawn", "fork", "notebook")  # in names of Lightning's strategies
+PARTS = ("callbacks", "data", "logger", "measures", "model", "net", "paths", "schedule", "trainer")
 SIZES = ("widths", "n_tokens", "context", "d_in", "d_out")
 
 
@@ -117,6 +120,9 @@ def _along_the_axes(jobs: Sequence[list[str]]) -> list[list[str]]:
 
 def check_settings(config: DictConfig) -> None:
     """Settings that go to other people's constructors, whose messages do not name the key."""
+    for key in PARTS:
+        if key not in config:
+            raise ValueError(f"{key} must be there, got none: {key}=none leaves out what can be.")
     get = lambda key: OmegaConf.select(config, key)  # noqa: E731
     require_int("seed", get("seed"), minimum=0, maximum=2**32 - 1)
     require_int("trainer.max_epochs", get("trainer.max_epochs"), maximum=MOST_EPOCHS)
@@ -170,6 +176,11 @@ def _check_device(trainer: DictConfig) -> None:
                 f"trainer.{name} must not be set, got {trainer[name]}: "
                 "the model makes its optimizer steps itself."
             )
+    if any(word in str(trainer.get("strategy")) for word in COPYING):
+        raise ValueError(
+            "trainer.strategy must be auto, ddp or another that starts its processes anew, got "
+            f"{trainer.strategy!r}: copies of this process do not share its run."
+        )
     kinds = {n: e["accelerator"].is_available() for n, e in AcceleratorRegistry.items()}
     present = ["auto", *(name for name, available in kinds.items() if available)]
     if {"cuda", "mps"} & set(present):
@@ -179,6 +190,11 @@ def _check_device(trainer: DictConfig) -> None:
             f"trainer.accelerator must be one of {', '.join(sorted(present))} "
             f"on this machine, got {wanted!r}."
         )
+    if wanted == "cpu":  # on others Lightning looks at what there is
+        devices = trainer.get("devices")
+        maximum = max(os.cpu_count() or 1, MOST_CPU_PROCESSES)
+        if isinstance(devices, int) and devices > 0:
+            require_int("trainer.devices", devices, maximum=maximum)
 
 
 def _check_fit(config: DictConfig, parts: Parts) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
 from grokscope.analysis.figures import (
@@ -22,7 +23,8 @@ from grokscope.analysis.figures import (
 from grokscope.analysis.panels import Lines, Matrices, Panel, Spectrum, panels
 from grokscope.analysis.run import Run
 from grokscope.app.build import build_model
-from grokscope.app.checkpoints import read_checkpoint
+from grokscope.app.building import building
+from grokscope.app.checkpoints import check_architecture, read_checkpoint
 from grokscope.app.folders import FIGURES, by_age
 from grokscope.app.run_settings import run_settings
 from grokscope.measures.weights import normalize_scale, remove_bias
@@ -91,12 +93,20 @@ def _two_layers(run: Run) -> Layers | None:
     modulus, checkpoints = _modulus(run), by_age(run.path)
     if modulus is None or not checkpoints:
         return None
-    _, model = build_model(run_settings(run.path), weights_follow=True)
+    settings = run_settings(run.path)
+    with building(run.path):
+        return _drawn_layers(settings, checkpoints[0], modulus)
+
+
+def _drawn_layers(settings: DictConfig, checkpoint: Path, modulus: int) -> Layers | None:
+    _, model = build_model(settings, weights_follow=True)
     net: Any = model.net
     layers: Any = getattr(net, "layers", ())
     if len(layers) != 2 or layers[0].weight.shape[1] != 2 * modulus:
         return None
-    model.load_state_dict(read_checkpoint(checkpoints[0])["state_dict"])
+    content = read_checkpoint(checkpoint)
+    check_architecture(checkpoint, content, model, key="run")
+    model.load_state_dict(content["state_dict"])
     first, last = _simplest(net)
     of_a, of_b = first.split(modulus, dim=1)
     before = (of_a[:, :, None] + of_b[:, None, :]).flatten(1).T

@@ -19,7 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grokscope.app.unexpected import describe_unexpected, is_own_refusal
+from grokscope.app.unexpected import describe_unexpected, is_of_lightning, is_own_refusal
 
 TRACEBACK = "GROKSCOPE_TRACEBACK"  # set from HYDRA_FULL_ERROR, which the command line itself sets
 MOST_LETTERS = 4000  # of a line; the longest that we write lists the experiments
@@ -73,6 +73,8 @@ def as_user_error(error: Exception, config: DictConfig) -> UserError:
         return UserError(describe_config_error(error))
     if isinstance(error, MisconfigurationException):  # of Lightning, when it is about to train
         return UserError(explain("trainer", _text(error), config))
+    if is_of_lightning(error):
+        return UserError(explain("trainer", f"{type(error).__name__}: {_text(error)}", config))
     if type(error).__module__.partition(".")[0] == "wandb":
         return UserError(f"logger.wandb: {error}")
     if is_own_refusal(error):
@@ -126,9 +128,10 @@ def explain(where: str, message: str, config: DictConfig) -> str:
     if found := re.search(
         r"(\w+)(?:\.__init__)?\(\) got an unexpected keyword .*'(\w+)'", message
     ):
-        key, known = f"{where}.{found[2]}", _settings_of(plain, where)
-        if nearest_names(key, known):
-            return unknown_key(key, known, of=f" of {found[1]}")
+        key = f"{where}.{found[2]}"
+        for known in _settings_of(plain, where):
+            if nearest_names(key, known):
+                return unknown_key(key, known, of=f" of {found[1]}")
         left_out = " ".join(f"'~{where}.{name}'" for name in _not_taken(plain, where, found[2]))
         return f"{key} is not a setting of {found[1]}; to leave out what it has not: {left_out}"
     first = re.match(r"[\w.]*\w|", message)[0]  # type: ignore[index]
@@ -142,11 +145,12 @@ def explain(where: str, message: str, config: DictConfig) -> str:
     return f"{where}: {message}" if where else message
 
 
-def _settings_of(plain: Any, where: str) -> list[str]:
-    """Keys that may be meant instead of one that a constructor refuses: its own."""
+def _settings_of(plain: Any, where: str) -> Iterator[list[str]]:
+    """Keys that may be meant instead of one that a constructor refuses: there, or possible."""
     node = reduce(lambda inner, part: inner[part], where.split("."), plain)
-    taken = _taken(node)
-    return [f"{where}.{name}" for name in (node if taken is None else taken)]
+    taken = _taken(node) or node
+    yield [f"{where}.{name}" for name in node if name in taken]
+    yield [f"{where}.{name}" for name in taken]
 
 
 def _not_taken(plain: Any, where: str, refused: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from grokscope.app.build import build_model, prepare_processor
+from grokscope.app.building import building
 from grokscope.app.checkpoints import (
     TornCheckpointError,
     check_architecture,
@@ -28,25 +30,35 @@ def evaluate(config: DictConfig) -> None:
         content = read_checkpoint(path)
     except TornCheckpointError as error:
         raise UserError(f"checkpoint must be a whole one, got {path}: {error.why}.") from error
-    run_config = run_settings(folder, config)
-    with one_line_errors(run_config):
-        prepare_processor(run_config.get("threads"))
-    data, model = build_model(run_config, weights_follow=True)
+    settings = run_settings(folder, config)
+    with building(folder):
+        rows = _scores(path, content, settings)
+    done = passes_done(content)
+    table = Table("split", "loss", "accuracy", title=f"{folder} after {done} epochs")
+    for name, (loss, accuracy) in rows.items():
+        table.add_row(name, f"{loss:.6g}", f"{accuracy:.4f}")
+    Console(width=100).print(table)
+
+
+def _scores(
+    path: Path, content: dict[str, Any], settings: DictConfig
+) -> dict[str, tuple[float, float]]:
+    """Loss and accuracy of each split at the weights of a checkpoint."""
+    with one_line_errors(settings):
+        prepare_processor(settings.get("threads"))
+    data, model = build_model(settings, weights_follow=True)
     check_architecture(path, content, model, key="checkpoint")
     if any(tensor.dtype == torch.float64 for tensor in content["state_dict"].values()):
         model.double()
     model.load_state_dict(content["state_dict"])
-    with one_line_errors(run_config, "data"):
+    with one_line_errors(settings, "data"):
         data.prepare_data()
         data.setup("test")
     model.prepare_data_on_device(data)
-    table = Table(
-        "split", "loss", "accuracy", title=f"{folder} after {passes_done(content)} epochs"
-    )
-    for name, batch in (("train", model.train_batch), ("test", model.test_batch)):
-        loss, accuracy = model.evaluate(batch)
-        table.add_row(name, f"{loss:.6g}", f"{accuracy:.4f}")
-    Console(width=100).print(table)
+    return {
+        "train": model.evaluate(model.train_batch),
+        "test": model.evaluate(model.test_batch),
+    }
 
 
 def find_run(config: DictConfig, script: str) -> Path:

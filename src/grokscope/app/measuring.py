@@ -19,6 +19,7 @@ from rich.progress import track
 
 from grokscope.analysis.run import MEASURED, Run, printable
 from grokscope.app.build import build_model, prepare_processor, quiet
+from grokscope.app.building import building
 from grokscope.app.checkpoint_rows import CheckpointRows
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
@@ -52,8 +53,9 @@ def measure(config: DictConfig) -> None:
     measures = _measures(config, settings)
     with one_line_errors(config, "measures"):
         wanted = GOPCallback(**measures | {"progress": _progress(measures)})
-    meter = _meter(config, settings, wanted)
-    with _plain_errors(config), _put_in_place(place) as draft:
+    with building(folder):
+        meter = _meter(config, settings, wanted)
+    with building(folder), _plain_errors(config), _put_in_place(place) as draft:
         epochs, losses = list(checkpoints), _losses(folder)
         rows = CheckpointRows(draft, meter, wanted.progress, epochs, losses)
         skipped = _measure_all(rows, checkpoints)

@@ -50,6 +50,8 @@ def check_arguments() -> None:
             f"--config-path must be a folder of configurations, got {args['config_path']}: it is "
             "a run. Go on with it by run=FOLDER; its .hydra/overrides.yaml has what was typed."
         )
+    if args["experimental_rerun"] is not None:
+        refuse("--experimental-rerun cannot be used: it would execute what a pickle says.")
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     given = " and --".join(name for name in names if args[name])
     if " and " in given:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -77,7 +78,18 @@ def _output(config: DictConfig) -> Path | None:
     path = Path(str(config.output))
     if not path.parent.is_dir():
         raise UserError(f"output must lie in a folder that exists, got {path}.")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return path
+    if not stat.S_ISREG(mode):  # a rename would put the page in the place of a device
+        raise UserError(f"output must be a file, got {path}: it is {_what(mode)}.")
     return path
+
+
+def _what(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
 
 
 def _serve(run: Run, host: str, port: int) -> None:

@@ -60,7 +60,7 @@ def train(config: DictConfig) -> None:
             try:
                 with noting_how_it_ends(config, folder):
                     _begin(config, parts, folder)
-                    interrupted = _fit(parts, folder)
+                    interrupted = _fit(parts, folder, int(config.trainer.max_epochs))
                 if is_main_process():
                     _summarise(config, parts, folder)
             finally:
@@ -120,8 +120,8 @@ def _write_settings(config: DictConfig, folder: Path) -> None:
     update_info(folder, status="running", **entries, **environment())
 
 
-def _fit(parts: Parts, folder: Path) -> bool:
-    """Train; whether Ctrl-C ended it."""
+def _fit(parts: Parts, folder: Path, passes: int) -> bool:
+    """Train; whether Ctrl-C ended it before it had done all its passes."""
 
     def note(status: str) -> None:
         if is_main_process():
@@ -133,8 +133,9 @@ def _fit(parts: Parts, folder: Path) -> bool:
         )
     callbacks = parts.trainer.callbacks  # type: ignore[attr-defined]
     interrupted = any(isinstance(c, StopOnSignal) and c.interrupted for c in callbacks)
-    if is_main_process() and read_info(folder).get("status") == "running":
-        update_info(folder, status="stopped" if interrupted else "finished")
+    status = "finished" if parts.trainer.current_epoch >= passes else "stopped"
+    if is_main_process() and read_info(folder).get("status") not in (status, "stopped"):
+        update_info(folder, status=status)  # without rows, or where Lightning ended it earlier
     return interrupted
 
 

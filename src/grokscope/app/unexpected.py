@@ -23,7 +23,7 @@ def describe_unexpected(error: BaseException) -> str:
     if not places:
         return words
     own = [place for place in places if not _is_within(place, [PACKAGE, *OTHERS])]
-    ours = [place for place in places if _is_within(place, [PACKAGE])]
+    ours = [p for p in places if _is_within(p, [PACKAGE]) and not _is_within(p, [PACKAGE / "app"])]
     frame, line = (own or ours or places)[-1]
     return f"{words} ({_name(frame)}:{line})"
 
@@ -36,6 +36,16 @@ def is_own_refusal(error: BaseException) -> bool:
     frame, line = places[-1]
     words = linecache.getline(frame.f_code.co_filename, line).split()
     return _is_within(places[-1], [PACKAGE]) and words[:1] == ["raise"] and len(words) > 1
+
+
+def is_of_lightning(error: BaseException) -> bool:
+    """Whether Lightning itself raised, with nothing of the user's or of ours in between."""
+    places = list(traceback.walk_tb(error.__traceback__))
+    names = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in places]
+    last = len(names) - 1 - names[::-1].index("grokscope") if "grokscope" in names else -1
+    between = set(names[last + 1 : -1]) - {"lightning", "lightning_utilities"}
+    own = any(not _is_within(place, [PACKAGE, *OTHERS]) for place in places)
+    return bool(names) and names[-1] == "lightning" and not between - {"contextlib"} and not own
 
 
 def _is_within(place: Place, folders: list[Path]) -> bool:

@@ -17,13 +17,6 @@ from grokscope.validation import require_float
 log = logging.getLogger(__name__)
 
 
-class _Console(Console):
-    """One that raises where nobody reads any more; rich would end the process."""
-
-    def on_broken_pipe(self) -> None:
-        raise  # rich calls this while it handles the error
-
-
 class ProgressBar(Callback):
     """Epoch, ETA, and the latest losses and accuracies: ``train 0.0033 100%  test 0.032 5%``.
 
@@ -45,7 +38,8 @@ class ProgressBar(Callback):
         """Show the bar."""
         if not trainer.is_global_zero:
             return
-        self._console = _Console()
+        self._console = Console()
+        self._console.on_broken_pipe = _raise  # type: ignore[method-assign]
         self._shown = time.monotonic()
         self._begun, self._first = self._shown, trainer.current_epoch
         if not self._console.is_terminal:
@@ -121,6 +115,11 @@ class ProgressBar(Callback):
         rate = (self._shown - self._begun) / (done - self._first)
         minutes, seconds = divmod(round(rate * (total - done)), 60)
         return f"{minutes}:{seconds:02d}"
+
+
+def _raise() -> None:
+    """Where nobody reads any more, rich ends the process; this is called in its handler."""
+    raise
 
 
 def _total(trainer: Trainer) -> int | None:

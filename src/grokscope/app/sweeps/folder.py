@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from grokscope.app.errors import UserError
@@ -84,7 +85,7 @@ def _earlier(sweeps: Path, command: list[str]) -> Path | None:
         try:
             if _shape(list(read_sweep(path.parent).command)) == wanted:
                 return path.parent
-        except ValueError:
+        except (ValueError, HydraException):  # damaged, or no command line
             continue
     return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,19 +117,22 @@ def _table(folder: Path, over: set[str]) -> dict[int, RunState]:
 def _planned(work: Work, job_overrides: Sequence[Sequence[str]]) -> tuple[Sweep, list[SweepRun]]:
     """The sweep with a number and a folder for each run, and these runs; ``sweep.json`` says so.
 
-    A run whose settings are there already is that one.
+    A run whose settings are there already is that one; what is done for it is what was typed now,
+    since the file may be anybody's.
     """
     folder, command = work.folder, list(work.config.hydra.overrides.task)
     sweep = read_sweep(folder) if (folder / NAME).exists() else Sweep(folder)
     known = {identity(run.overrides): run for run in sweep.runs.values()}
     number = max(sweep.runs, default=-1) + 1
+    asked: dict[frozenset[str], SweepRun] = {}
     runs = []
     for overrides in job_overrides:
+        own = tuple(o for o in overrides if not o.startswith("resume="))
         if (key := identity(overrides)) not in known:
-            own = tuple(o for o in overrides if not o.startswith("resume="))
             known[key] = work.with_folder(SweepRun(number, own, str(number)))
             number += 1
-        runs.append(known[key])
+        asked.setdefault(key, replace(known[key], overrides=own))
+        runs.append(asked[key])
     check_folders([*sweep.runs.values(), *runs])
     sweep = sweep.with_runs(runs).of_command(command)
     sweep.write()
