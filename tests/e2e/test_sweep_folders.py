@@ -49,6 +49,13 @@ def test_a_name_that_cannot_hold_is_refused(command, tiny, subdir, words):
 
 
 @pytest.mark.refusal
+def test_a_setting_that_the_launcher_has_not_is_refused(command, tiny):
+    done = command("train", "--multirun", *tiny, *SHORT, WHERE, "+hydra.launcher.jobs=2", "seed=0")
+    assert done.err.startswith("error: hydra.launcher.jobs is not a setting")
+    assert folders() == []
+
+
+@pytest.mark.refusal
 def test_two_sweeps_do_not_share_a_folder(command, tiny):
     sweep = ("--multirun", *tiny, *SHORT, WHERE)
     assert command("train", *sweep, "seed=0").code == 0
