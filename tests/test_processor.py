@@ -263,3 +263,18 @@ def test_a_mode_is_named_as_mkl_names_it(mode: int, words: str | None) -> None:
 def test_a_torch_that_hides_its_mkl_is_no_error(monkeypatch) -> None:
     monkeypatch.setattr(processor, "_torch_library", lambda package: package / "none.so")
     assert mkl_mode() is None
+def recorded(log_dir: Path) -> list[str | None]:
+    infos = sorted(log_dir.rglob("run.json"))
+    return [json.loads(path.read_text())["arithmetic"]["mkl"] for path in infos]
+
+
+SMALL = ("data.modulus=5", "net.widths=[10,4,5]", "trainer.max_epochs=2", "threads=1")
+
+
+@needs_mkl
+def test_every_process_of_a_sweep_computes_in_that_mode(tmp_path) -> None:
+    """run.json has it, of MKL itself: two runs side by side, in processes of their own."""
+    train = (str(ROOT / "src" / "train.py"), "experiment=quickstart", *SMALL)
+    where = (f"paths.log_dir={tmp_path}", "--multirun", "seed=0,1")
+    python(*train, *where, "hydra.launcher.runs_at_once=2")
+    assert recorded(tmp_path) == [REPEATABLE] * 2
