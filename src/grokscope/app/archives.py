@@ -93,10 +93,10 @@ def _copied(source: ZipFile, size: int) -> BytesIO:
 
 def _check_parts(parts: list[ZipInfo], size: int) -> None:
     """Refuse members unlike those of ``torch.save``: their names, sizes, places and forms."""
-    if sum(part.file_size for part in parts) > size:
-        raise ValueError("its parts claim more bytes than it has")
     if any(part.compress_type != ZIP_STORED for part in parts):
         raise ValueError("it is compressed")
+    if sum(part.file_size for part in parts) > size:
+        raise ValueError("its parts claim more bytes than it has")
     found = [MEMBER.fullmatch(part.filename) for part in parts]
     names = {match["name"] for match in found if match}
     tops = {match["top"] for match in found if match}
@@ -119,14 +119,21 @@ def _check_part(part: ZipInfo) -> None:
 
 def _blocks(source: ZipFile, part: ZipInfo) -> Iterator[bytes]:
     """The bytes of a member, whose checksum is compared at its end; a pickle is looked through."""
-    if part.filename.endswith(PICKLE):
-        content = source.read(part)
-        try:
-            check_pickle(content)
-        except ValueError as error:
-            raise ValueError(f"{OTHER}: {error}") from None
-        yield content
-        return
-    with source.open(part) as member:
-        while block := member.read(CHUNK):
-            yield block
+    try:
+        if part.filename.endswith(PICKLE):
+            content = source.read(part)
+            _check_pickle(content)
+            yield content
+            return
+        with source.open(part) as member:
+            while block := member.read(CHUNK):
+                yield block
+    except (BadZipFile, EOFError) as error:
+        raise ValueError(f"its part {part.filename!r} is damaged") from error
+
+
+def _check_pickle(content: bytes) -> None:
+    try:
+        check_pickle(content)
+    except ValueError as error:
+        raise ValueError(f"{OTHER}: {error}") from None

@@ -132,7 +132,8 @@ def _checkpoint(config: DictConfig) -> tuple[Path, dict[str, Any], str | None]:
     """The file that was named, or the newest whole one of the run that was."""
     path = checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
     if Path(str(config.ckpt_path)) == path:
-        path = path if folder_of(path) else path.resolve()  # a link of the user's own
+        if path.is_symlink() and folder_of(path) is None:  # the user's own, not a stranger's
+            path = path.resolve()
         return path, read_with_rows(path), None
     return newest_whole(path.parents[1])
 
