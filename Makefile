@@ -50,6 +50,7 @@ bench: $(INSTALLED)  ## Run the benchmarks and write docs/benchmarks.md (half an
 	$(BIN)/python scripts/benchmark/overhead.py
 	$(BIN)/python scripts/benchmark/report.py
 	$(BIN)/python scripts/benchmark/packing.py
+	$(BIN)/python scripts/benchmark/determinism.py
 
 oracle: $(INSTALLED)  ## Compare spectra with curvlinops (makes .bench-venv, which bench uses too)
 	OMP_NUM_THREADS=1 $$($(BIN)/python scripts/benchmark/peers/environment.py) -m pytest -m oracle tests/gradients/test_oracle.py

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class Folder:
 
 Node = File | Folder
 Tree = dict[Folder, dict[str, Node]]
+Place = tuple[Folder, str]
 
 
 @dataclass
@@ -44,13 +45,13 @@ class Naming:
     """
 
     node: Node
-    old: tuple[Folder, str] | None
-    new: tuple[Folder, str] | None
-    waits_for: set[Folder] = field(default_factory=set)
+    old: Place | None
+    new: Place | None
+    waits_for: set[Folder]
 
-    def __post_init__(self) -> None:
-        self.waits_for = {place[0] for place in (self.old, self.new) if place is not None}
-        self.folders = frozenset(self.waits_for)
+    @property
+    def folders(self) -> set[Folder]:
+        return {place[0] for place in (self.old, self.new) if place is not None}
 
     def apply(self, tree: Tree) -> None:
         if self.old is not None:
@@ -128,14 +129,13 @@ class Volume:
             case "mmap":
                 raise ValueError(f"writes through a mapping of {call.path} cannot be followed.")
 
-    def _name(
-        self, call: Record, old: tuple[Folder, str] | None, new: tuple[Folder, str] | None
-    ) -> None:
-        naming = Naming(self._nodes[call.file], old, new)
+    def _name(self, call: Record, old: Place | None, new: Place | None) -> None:
+        naming = Naming(self._nodes[call.file], old, new, set())
+        naming.waits_for = naming.folders
         naming.apply(self._tree)
         self._namings.append(naming)
 
-    def _place(self, path: str) -> tuple[Folder, str]:
+    def _place(self, path: str) -> Place:
         """The folder that a path lies in, and the name there."""
         *above, name = path.removeprefix(self._path).lstrip("/").split("/")
         folder: Node = self.root

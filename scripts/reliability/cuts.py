@@ -99,14 +99,15 @@ class Verdict:
     found: Findings
 
 
-def judge(state: State, place: Path, number: int, keep: bool) -> Verdict:
+def judge(state: State, place: Path, number: int, resume: bool, keep: bool) -> Verdict:
     recording = state.recording
     own = place / f"{number}"
     root = own / "state"
     write_out(state.content, root)
     after = _aftermath(state, root, number)
     after.examine()
-    after.go_on(recording.command)
+    if resume:
+        after.go_on(recording.command)
     if keep and after.found.notes:
         write_out(state.content, own / "before")
         shutil.move(own, place.with_name(f"{place.name}-{number}"))
@@ -142,6 +143,9 @@ def main() -> None:
     parser.add_argument("--states", type=int, help="default: 1000, 24 if quick")
     parser.add_argument("--jobs", type=int, default=1, help="states at a time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--resume-every", type=int, default=1, help="every how-manieth state goes on to its end"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the states with findings")
     options = parser.parse_args()
     if why := shim.why_not():
@@ -166,7 +170,10 @@ def judged(runs: list[Recording], options: argparse.Namespace, place: Path) -> I
         for i, run in enumerate(runs)
         for state in states(run, count, random.Random(options.seed * 100 + i))
     )
-    tasks = (partial(judge, state, place, i, options.keep) for i, state in enumerate(drawn))
+    tasks = (
+        partial(judge, state, place, i, i % options.resume_every == 0, options.keep)
+        for i, state in enumerate(drawn)
+    )
     for number, verdict in enumerate(each(tasks, options.jobs, place)):
         if isinstance(verdict, str):
             found = Findings()

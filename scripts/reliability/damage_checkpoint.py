@@ -132,9 +132,11 @@ def opcodes(draw: random.Random, victim: Victim) -> bytes:
 def archived(draw: random.Random, victim: Victim) -> bytes:
     """An archive that is not what it says."""
     files = parts(victim.content)
-    way = draw.randrange(7)
+    way = draw.randrange(9)
     if way == 0:
         return zipped(files, zipfile.ZIP_DEFLATED)
+    if way >= 7:
+        return _two_directories(draw, victim)
     if way == 1:
         name = draw.choice([*files])
         files[name] = bytes(2**26)
@@ -151,6 +153,16 @@ def archived(draw: random.Random, victim: Victim) -> bytes:
     if way == 5:
         return zipped({name: data for name, data in files.items() if draw.random() < 0.8})
     return _sizes(draw, zipped(files))
+
+
+def _two_directories(draw: random.Random, victim: Victim) -> bytes:
+    """The end of ZIP64 of another archive, where the locator says or where it is looked for."""
+    own, other = victim.content, victim.other
+    if draw.random() < 0.5:
+        own, other = other, own
+    place = draw.choice([len(other) - 98, len(other) + len(own) - 98, 0, 2**62])
+    locator = own[-42:-34] + place.to_bytes(8, "little") + own[-26:-22]
+    return other + own[:-98] + draw.choice([own, other])[-98:-42] + locator + own[-22:]
 
 
 def _sizes(draw: random.Random, content: bytes) -> bytes:

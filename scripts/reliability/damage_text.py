@@ -81,7 +81,11 @@ def _tags(draw: random.Random, content: str, victim: Victim) -> str:
 def _interpolated(draw: random.Random, content: str, victim: Victim) -> str:
     texts = ["${oc.env:HOME}", "${data}", "${name}", "${oc.decode:${oc.env:PATH}}", "${nothing}"]
     texts += ["${" * 3000, "${a" * 500 + "}" * 500, "${oc.create:{a: 1}}", "${.${.${.}}}", "${"]
-    return _value(draw, content, f'"{draw.choice(texts)}"')
+    texts += [f"${{oc.create:{{_target_: os.system, command: {victim.command}}}}}", "???"]
+    text = draw.choice(texts)
+    if draw.random() < 0.5:  # an interpolation once the parser has read it
+        text = text.replace("$", draw.choice(["\\x24", "\\u0024", "$\\\n"]))
+    return _value(draw, content, f'"{text}"')
 
 
 def _encoded(draw: random.Random, content: str, victim: Victim) -> str:
@@ -103,8 +107,20 @@ def _repeated(draw: random.Random, content: str, victim: Victim) -> str:
 
 def _payload(draw: random.Random, content: str, victim: Victim) -> str:
     """A class to build, as in a configuration of ours."""
-    lines = ["_target_: os.system", f"command: {victim.command}", f"_args_: [{victim.command}]"]
-    return draw.choice(["net", "model", "data", "callbacks"]) + ":\n  " + "\n  ".join(lines) + "\n"
+    names = ["os.system", "builtins.exec", "hydra.utils.instantiate", "grokscope.nets.MLP"]
+    lines = [f"_target_: {draw.choice(names)}", f"command: {victim.command}"]
+    lines += draw.choice([[f"_args_: [{victim.command}]"], ["_partial_: true"], []])
+    places = [
+        "net",
+        "model",
+        "data",
+        "callbacks",
+        "model:\n  loss",
+        "measures:\n  progress:\n    x",
+    ]
+    place = draw.choice(places)
+    indent = "\n" + "  " * (place.count("\n") + 1)
+    return f"seed: 0\n{place}:" + "".join(indent + line for line in lines) + "\n"
 
 
 TEXTS = (

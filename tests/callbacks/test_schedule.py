@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -253,3 +254,78 @@ def test_wrong_settings_of_adaptive_are_refused(arguments, message: str) -> None
 def test_what_is_not_a_schedule_is_refused_with_the_grammar(text) -> None:
     with pytest.raises(ValueError, match=r"schedule\.batch must be 'every N', 'log"):
         parse_schedule("schedule.batch", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "every 1",
+            "every 7",
+            "log 1",
+            "log 20",
+            "log 500",
+            "at 0 3 10 99 1000",
+            "log 5 + every 9",
+        ),
+        *(
+            "every 4 + every 6",
+            "every 4 + every 6 + every 10 + at 5",
+            "every 2 + every 4 + log 30",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 0), (0, 1), (0, 1000), (7, 500), (60, 61), (9, 3)]
+)
+def test_the_number_of_epochs_is_counted(text, start, stop):
+    schedule = parse_schedule("x", text)
+    assert schedule.count(stop, start) == len(schedule.epochs(stop, start))
+    nested = schedule | parse_schedule("x", "every 5 + log 3")
+    assert nested.count(stop, start) == len(nested.epochs(stop, start))
+
+
+def test_billions_of_epochs_are_counted_at_once():
+    schedule = parse_schedule("x", "every 1 + log 10000 + every 3")
+    began = time.monotonic()
+    assert schedule.count(10**12) == 10**12
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            "every 1e30",
+            "every -1",
+            f"every {10**30}",
+            f"every {'9' * 5000}",
+            "log 10001",
+            "log 1e3",
+        ),
+        *(
+            f"at {10**30}",
+            "at 1 -1",
+            "at 1.5",
+            " + ".join(["every 2"] * 100),
+            "",
+            "+",
+            "every",
+            True,
+        ),
+        *(None, 1.5, [], ["every 1"], {}, "adaptive above nan", "adaptive above inf", "every 1\0"),
+    ],
+)
+def test_an_absurd_schedule_is_refused_in_a_short_line(value):
+    with pytest.raises(ValueError, match=r"^x must be 'every N'") as caught:
+        parse_schedule("x", value)
+    assert len(str(caught.value)) < 800
+
+
+@pytest.mark.refusal
+def test_a_list_of_millions_is_refused_at_once():
+    text = "at " + " ".join(map(str, range(10**6)))
+    with pytest.raises(ValueError, match="must list 1 to 100,000 epochs, got more") as caught:
+        parse_schedule("x", text)
+    assert len(str(caught.value)) < 800

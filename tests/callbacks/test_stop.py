@@ -39,7 +39,7 @@ def test_no_pass_is_cut_short_wherever_ctrl_c_comes(steps, hook):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def handlers():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP])
 def test_a_process_that_made_room_is_not_ended_by_its_alarm(handlers, number):
     done = trainer(100, [StopOnSignal(), Asks("on_train_epoch_start", number)])
     with pytest.raises(Preempted) as end:
@@ -60,6 +60,20 @@ def test_a_process_that_made_room_is_not_ended_by_its_alarm(handlers, number):
     assert done.current_epoch == 3  # of the fourth pass
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+
+def test_the_end_of_the_terminal_is_like_sigterm(handlers):
+    assert (Preempted(signal.SIGHUP).code, Preempted(signal.SIGHUP).status) == (129, "stopped")
+    assert (Preempted(signal.SIGTERM).code, Preempted(signal.SIGTERM).status) == (143, "stopped")
+    assert (Preempted(signal.SIGUSR2).code, Preempted(signal.SIGUSR2).status) == (75, "preempted")
+
+
+def test_nohup_holds(handlers):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    done = trainer(7, [StopOnSignal(), Asks("on_train_epoch_start", signal.SIGHUP)])
+    done.fit(module(), datamodule=data())
+    assert done.current_epoch == 7
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_pass_that_takes_too_long_is_given_up(handlers):

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from grokscope.app.build import build
 from grokscope.app.cli import register_resolvers
 from grokscope.app.errors import UserError
+from grokscope.app.run_settings import run_settings
+from grokscope.app.targets import present_targets
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 GROUPS = sorted(p for p in CONFIGS.iterdir() if p.is_dir() and p.name != "hydra")
@@ -65,6 +67,15 @@ PARTNERS = {  # a part that fits only with others
 WHERE = {"optimizer": "optimizer@model.optimizer"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _targets():
+    """Read once: a command reads them once."""
+    found = present_targets()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("grokscope.app.run_settings.present_targets", lambda: found)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _hydra():
     GlobalHydra.instance().clear()
@@ -80,12 +91,13 @@ def composed(*overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES, ids=lambda value: value)
-def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
+def test_every_choice_composes_and_builds(group: str, choice: str, tmp_path: Path) -> None:
     pytest.importorskip({"tensorboard": "tensorboard"}.get(choice, "torch"))
     overrides = PARTNERS.get((group, choice), [])
     if group not in ("experiment", "debug"):
         overrides = ["experiment=none", *overrides]
     parts = composed(f"{WHERE.get(group, group)}={choice}", *overrides)
+    assert_stored_settings_may_be_built(parts, tmp_path)
     try:
         built = build(parts)
     except UserError as error:
@@ -94,6 +106,14 @@ def test_every_choice_composes_and_builds(group: str, choice: str) -> None:
             pytest.skip(f"this machine has no such device: {error}")
         raise
     assert built.trainer.max_epochs == parts.trainer.max_epochs
+
+
+def assert_stored_settings_may_be_built(config: DictConfig, folder: Path) -> None:
+    """``config.yaml`` is held against names and types of the constructors."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config), encoding="utf-8")
+    found = run_settings(folder)
+    for key in ("data", "net", "model", "measures", "schedule"):
+        assert found[key] == config[key]
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda p: p.stem)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
+import types
 from pathlib import Path
 
 import pytest
 from lightning import Callback
 from lightning.pytorch.loggers.logger import Logger
 
+from grokscope.app import training
 from grokscope.data import ModularDataModule
 
 HOOKS = ("setup", "on_fit_start", "on_train_start", "on_train_epoch_start")
@@ -61,14 +65,10 @@ def mine(name: str) -> str:
 @pytest.fixture(autouse=True)
 def importable(monkeypatch):
     """Lets Hydra import the classes above by the name that this file has here."""
-    import sys
-
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or _module())
 
 
 def _module():
-    import types
-
     module = types.ModuleType(__name__)
     module.__dict__.update(globals())
     return module
@@ -159,6 +159,33 @@ def test_a_run_s_own_settings_are_no_configuration(command, run):
     assert result.err.startswith("error: --config-path must be a folder of configurations")
     assert result.err.count("\n") == result.code == 1
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_last_seconds_leaves_a_finished_run(
+    command, tiny, monkeypatch, number, code
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "save_figures", lambda run: signal.raise_signal(number))
+        same = (*tiny, "trainer.max_epochs=2", "hydra.run.dir=run")
+        assert command("train", *same, figures=True).code == code
+    facts = info(Path("run"))
+    assert (facts["status"], facts["error"]) == ("finished", None)
+    assert not Path("run/report.html").exists()
+    result = command("train", *tiny, "trainer.max_epochs=2", "run=run")
+    assert (result.code, result.err) == (0, "")
+    assert Path("run/report.html").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_before_the_first_pass_is_a_status(command, tiny, monkeypatch, number):
+    monkeypatch.setattr(training, "predict", lambda *parts: signal.raise_signal(number))
+    with monkeypatch.context():
+        result = command("train", *tiny, *SHORT)
+    status = "preempted" if number == signal.SIGUSR2 else "stopped"
+    assert info(result.run)["status"] == status
+    assert result.code == {signal.SIGTERM: 143, signal.SIGINT: 130}.get(number, 75)
+    assert "Traceback" not in result.err
 
 
 def test_a_finished_run_gets_the_page_that_it_lacks(command, tiny, run):

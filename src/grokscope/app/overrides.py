@@ -76,6 +76,10 @@ def describe_hydra_error(error: Exception, folder: Path, name: str, argv: Sequen
         return _there_already(found[1])
     if found := re.search(r"(.+) appears more than once in the final defaults list", text):
         return _there_already(found[1])
+    if found := re.search(r"The value of '(.+)' is (.+) and not (.+)\.", text):
+        return f"{found[1]} is {found[2]} and not {found[3]}: ~{found[1]} leaves it out."
+    if found := re.fullmatch(r"Error merging override (.+)", text):
+        return f"{found[1]} cannot be set: {str(error.__cause__).partition(chr(10))[0]}"
     if found := re.search(r"Could not (?:override|append|delete)[^']* '([^']+)'", text):
         return unknown_key(found[1], _known_keys(folder, name, found[1], argv))
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -82,6 +82,10 @@ class ProgressBar(Callback):
             yield
         except (OSError, ValueError) as error:
             self._console.quiet = True  # else what it could not write would gather
+            bar, self._progress = self._progress, None
+            with suppress(Exception):  # rich may have stopped it already, and then fails
+                if bar is not None:
+                    bar.stop()
             log.debug("No progress shown: %r", error)
 
     def on_exception(

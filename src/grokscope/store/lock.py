@@ -56,8 +56,9 @@ class FolderLock:
             own = self._own[self._path]
             own[1] -= 1
             if own[1] == 0:
-                os.close(own[0])
                 del self._own[self._path]
+                with suppress(OSError):  # it is closed all the same, and nothing waits in it
+                    os.close(own[0])
 
     def __enter__(self) -> FolderLock:
         return self

@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 from grokscope.store.nofollow import check_replaceable
 
-KEPT_CHARACTERS = 32  # of a name in its draft's: names may have 255 bytes already
+KEPT_CHARACTERS = 32  # the last of a name in its draft's: names may have 255 bytes already
 ABANDONED_SECONDS = 3600.0
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 DRAFT = re.compile(rf"\.(.{{0,{KEPT_CHARACTERS}}})\.\d+-[0-9a-f]{{8}}\.part")
@@ -63,7 +63,7 @@ def replace_text(path: Path, text: str) -> Path:
 def draft_of(path: Path) -> Path:
     """A name beside ``path`` that no other draft has."""
     mark = f"{os.getpid()}-{secrets.token_hex(4)}"
-    return path.with_name(f".{path.name[:KEPT_CHARACTERS]}.{mark}.part")
+    return path.with_name(f".{path.name[-KEPT_CHARACTERS:]}.{mark}.part")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,11 @@ class LiveFile:
                 self._tables[name].note_synced(count)
 
     def close(self) -> None:
-        """Close the file; the rows are already there."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+        """Close the file; the rows are already there, so an error here says nothing of them."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
 
 
 @dataclass(frozen=True)

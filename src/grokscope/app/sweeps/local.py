@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from grokscope.app.errors import UserError, unknown_key
 from grokscope.app.sweeps.pool import Pool
 from grokscope.app.sweeps.work import Work
 from grokscope.store.sweep import Sweep, SweepRun
@@ -25,6 +26,8 @@ def run_here(
     Returns:
         The Slurm jobs that are over: none.
     """
+    for name in settings.keys() - {"runs_at_once"}:
+        raise UserError(unknown_key(f"hydra.launcher.{name}", ["hydra.launcher.runs_at_once"]))
     at_once = require_int("hydra.launcher.runs_at_once", settings.get("runs_at_once", 1))
     if at_once > 1:
         Pool(work, at_once).run(runs)

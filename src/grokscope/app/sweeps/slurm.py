@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import signal
 import sys
@@ -143,7 +144,7 @@ def _submit(
     names = {n: n if n in COMMON else f"slurm_{n}" for n in given if n not in OWN}
     try:
         executor = submitit.AutoExecutor(
-            folder=str(settings["submitit_folder"]),
+            folder=str(_own_folder(Path(str(settings["submitit_folder"])))),
             cluster="slurm",
             slurm_max_num_timeout=settings["max_num_timeout"],
             slurm_python=python,
@@ -153,6 +154,21 @@ def _submit(
     except (RuntimeError, ValueError, submitit.core.utils.FailedJobError) as error:
         words = " ".join(str(error).split())
         raise UserError(f"hydra.launcher: Slurm does not take the jobs: {words}") from error
+
+
+def _own_folder(given: Path) -> Path:
+    """A new folder in the one given, since jobs load a pickle there; the sweep may be anybody's.
+
+    Raises:
+        UserError: If it leads elsewhere.
+    """
+    numbered = "%" in given.name
+    parent = given.parent if numbered else given
+    if parent.is_symlink():
+        raise UserError(f"hydra.launcher.submitit_folder must not be a link, got {parent}.")
+    own = parent / secrets.token_hex(8)
+    own.mkdir(parents=True)
+    return own / given.name if numbered else own
 
 
 def _srun(given: Mapping[str, Any]) -> dict[str, Any]:
