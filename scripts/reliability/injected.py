@@ -66,6 +66,7 @@ class Player:
 
     def __init__(self, place: Path, scenarios: Iterable[Scenario]) -> None:
         self._bench = Bench(place)
+        self._bench.state("finished")  # for comparison; making it later would change the folder
         self._ended: dict[tuple[str, ...], Ended] = {}
         self._outputs: dict[str, dict[str, bytes]] = {}
         self._gone_on: dict[tuple[str, str], list[Finding]] = {}
@@ -162,7 +163,7 @@ class Player:
         *others, run = sorted(self._bench.runs())
         yield from judge.complete(run, reference)
         for other in others:
-            if (other / "run.json").exists():
+            if any(other.glob("*.h5")):  # else it had not begun, and the user was told so
                 yield "began anew", f"{other.name} stays {judge.status_of(other)!r}"
             if left := judge.left_over(other, reference):
                 yield "files left", f"{', '.join(sorted(left))} in a folder without a run"
