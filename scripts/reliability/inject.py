@@ -29,7 +29,7 @@ from faults import FAULTS
 from injected import Case, Player, Verdict
 from page import arguments, report, table
 from process import warm
-from scenarios import SCENARIOS, phases
+from scenarios import SCENARIOS, Scenario, phases
 from shim import Call
 
 TITLE = "Calls that fail"
@@ -61,7 +61,7 @@ def chosen(options: argparse.Namespace, player: Player) -> list[Case]:
         if options.phase in (None, case.phase)
     ]
     shuffled = random.Random(options.seed).sample(found, len(found))
-    sample = options.sample or (60 if options.quick else 0)
+    sample = options.sample or (10 if options.quick else 0)
     return balanced(shuffled, sample) if sample else shuffled
 
 
@@ -160,13 +160,21 @@ def main() -> None:
         raise SystemExit(f"{failures} of {len(verdicts)} cases failed")
 
 
+def scenarios(options: argparse.Namespace) -> list[Scenario]:
+    """Those with the phase that was asked for; the quick form has training and going on."""
+    if options.phase is None:
+        names = ("train", "resume") if options.quick else tuple(SCENARIOS)
+    else:
+        names = (options.phase,) if options.phase in SCENARIOS else ("train",)
+    return [SCENARIOS[name] for name in names]
+
+
 def measure(options: argparse.Namespace) -> list[Verdict]:
     """Play the cases, and say at once what is wrong."""
     warm()
     place = Path(tempfile.mkdtemp(prefix="inject", dir=options.dir)).absolute()
     (place / "first").mkdir()
-    only = options.phase if options.phase in SCENARIOS else "train"
-    player = Player(place / "first", [SCENARIOS[only]] if options.phase else SCENARIOS.values())
+    player = Player(place / "first", scenarios(options))
     cases = chosen(options, player)
     print(f"{len(cases)} cases", file=sys.stderr)
     verdicts = []

@@ -13,7 +13,7 @@ import h5py
 from case import equal, final_state
 from faults import HARMLESS, NO_ROOM, Fault
 from rows import FILES, Key, Rows, different, epochs_of, missing, plain_rows, twice
-from trial import Outcome
+from trial import LOGS, Outcome
 
 from grokscope import Run
 
@@ -78,6 +78,8 @@ def ending(outcome: Outcome, fault: Fault) -> Iterator[Finding]:
         yield "traceback", f"{lines[-1] if lines else ''} (exit {outcome.code})"
     elif outcome.code in (0, 1) and told != outcome.code:
         yield "not one line", f"{told} lines with exit {outcome.code}: {outcome.errors[-300:]}"
+    elif outcome.code == 1 and LOGS not in outcome.errors:
+        yield "no file named", outcome.errors[-300:]
     if fault.name in HARMLESS - {"EINTR"} and outcome.code == 1:
         yield "short count ends it", outcome.errors[-300:]
 

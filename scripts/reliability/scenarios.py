@@ -93,12 +93,7 @@ class Bench:
 
     def __init__(self, place: Path) -> None:
         self._settle(place, Trials(place))
-        self._make("killed", "", self.command(SCENARIOS["train"]), kill_later)
-        self._make("finished", "", self.command(SCENARIOS["closing"]))
-        self._make("measured", "finished", self.command(SCENARIOS["measure"]))
-        self.begin("finished")
-        (self.only_run() / "report.html").write_text("an old page", encoding="utf-8")
-        shutil.copytree(self.logs, self.state("reported"))
+        (place / "states").mkdir()
 
     def _settle(self, place: Path, trials: Trials) -> None:
         self.place, self.logs, self._trials = place, place / LOGS, trials
@@ -111,30 +106,25 @@ class Bench:
         shutil.copytree(self.place / "states", place / "states")
         return other
 
-    def _make(
-        self,
-        name: str,
-        before: str,
-        command: Command,
-        prepare: Callable[[Mark], None] | None = None,
-    ) -> None:
-        self.begin(before)
-        outcome = self._trials.run(
-            command, prepare=prepare or partial(watch_phases, SCENARIOS["closing"])
-        )
-        if outcome.code != (-signal.SIGKILL if prepare else 0):
-            raise RuntimeError(f"{command} ended with {outcome.code}: {outcome.errors[-2000:]}")
-        shutil.copytree(self.logs, self.state(name))
-
     def state(self, name: str) -> Path:
-        """Where the folder of a state is kept."""
-        return self.place / "states" / name
+        """Where the folder of a state is kept; made when it is first asked for."""
+        folder = self.place / "states" / name
+        if not folder.exists():
+            before, scenario, prepare = STATES[name]
+            self.begin(before)
+            play = partial(watch_phases, SCENARIOS[scenario]) if prepare is None else prepare
+            outcome = self._trials.run(self.command(SCENARIOS[scenario]), prepare=play)
+            if outcome.code not in (0, -signal.SIGKILL):
+                raise RuntimeError(f"{name}: {outcome.code} {outcome.errors[-2000:]}")
+            shutil.copytree(self.logs, folder)
+        return folder
 
     def begin(self, state: str) -> None:
         """Let the watched folder be in a state; empty: nothing there."""
+        kept = self.state(state) if state else None
         shutil.rmtree(self.logs)
-        if state:
-            shutil.copytree(self.state(state), self.logs)
+        if kept:
+            shutil.copytree(kept, self.logs)
         else:
             self.logs.mkdir()
 
@@ -216,6 +206,27 @@ def kill_later(mark: Mark) -> None:
 
     original = Checkpoints.on_train_epoch_end
     Checkpoints.on_train_epoch_end = kill  # type: ignore[method-assign]
+
+
+def old_page(mark: Mark) -> None:
+    """Write a page that differs from that of any run."""
+    from grokscope.app import reporting
+
+    def write(run: Any, output: Path | None) -> Path:
+        path: Path = run.path / "report.html"
+        path.write_text("an old page", encoding="utf-8")
+        return path
+
+    reporting.write_report = write  # type: ignore[assignment]
+
+
+STATES: dict[str, tuple[str, str, Callable[[Mark], None] | None]] = {
+    "killed": ("", "train", kill_later),
+    "finished": ("", "closing", None),
+    "measured": ("finished", "measure", None),
+    "reported": ("finished", "report", old_page),
+}
+"""Name -> the state before, the scenario that leads to it, and what is changed in that."""
 
 
 def phases(scenario: Scenario, calls: list[Call]) -> Iterator[tuple[str, Call]]:

@@ -161,7 +161,8 @@ def test_calls_that_fail_cost_no_row_and_no_run(tmp_path) -> None:
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if "|" in line]
     found = {cells[0]: cells[1:] for cells in rows}
     assert found[""][-1] == "all"
-    assert int(found["cases"][-1]) >= 55
-    assert int(found["ended well (exit code 0)"][-1]) > 10
-    assert int(found["ended with one line (exit code 1)"][-1]) > 10
+    assert {"starting", "running", "checkpoint", "finalising", "resume"} <= {*found[""]}
+    assert int(found["cases"][-1]) == 10
+    assert int(found["ended with one line (exit code 1)"][-1]) > 0
+    assert int(found["went on afterwards"][-1]) > 0
     assert found["**failures**"] == ["0"] * len(found[""])

@@ -45,16 +45,26 @@ def clear(folder: Path) -> None:
 
 
 def earlier_run(runs_dir: Path, overrides: Iterable[str]) -> Path | None:
-    """The newest run in a folder of runs that was begun with the same settings."""
-    wanted = identity(overrides)
+    """The newest run in a folder of runs that was begun with the same settings.
+
+    Raises:
+        UserError: If there is none, but a disk that fails hides what one of the runs was: to
+            begin anew would leave that one behind.
+    """
+    wanted, hidden = identity(overrides), ""
     infos = sorted(runs_dir.glob(f"*/{NAME}"), key=lambda path: path.parent.name, reverse=True)
     for path in infos:
         try:
             found = read_info(path.parent).get("overrides")
-        except ValueError:
+        except ValueError as error:
+            cause = error.__context__  # PermissionError: a run of somebody else
+            if isinstance(cause, OSError) and not isinstance(cause, PermissionError):
+                hidden = hidden or f"{path} cannot be read ({cause.strerror})"
             continue
         if isinstance(found, list) and identity(map(str, found)) == wanted:
             return path.parent
+    if hidden:
+        raise UserError(f"resume=true must know the runs in {runs_dir}: {hidden}.")
     return None
 
 
