@@ -8,6 +8,8 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,8 @@ from shim import Record, Shim, records
 
 EPOCHS = 64
 SYNC_SECONDS = 0.3
-SETTLING_SECONDS = 0.5  # from the moment when a sync is due to its end, on a busy machine
+SETTLING_SECONDS = 0.2  # from the moment when a sync is due to its end
+GAPS = 3  # and so many times the longest pause between two rows: the machine may be busy
 TEMPORARY = "tmp"
 RUNS = {
     "plain": (),
@@ -66,13 +69,25 @@ class Recording:
 
     def required(self, stop: int) -> dict[str, set[int]]:
         """Group of metrics -> epochs that a cut after so many calls must spare."""
-        marks = [json.loads(c.data) for c in self.calls[:stop] if c.kind == "mark"]
-        safe = marks[-1]["time"] - SYNC_SECONDS - SETTLING_SECONDS if marks else 0.0
+        before = sum(call.kind == "mark" for call in self.calls[:stop])
+        marks = self._marks[:before]
+        safe = marks[-1]["time"] - SYNC_SECONDS - self._settling if marks else 0.0
         found: dict[str, set[int]] = {}
         for mark in marks:
             if mark["time"] < safe:
                 found.setdefault(mark["group"], set()).update(mark["epochs"])
         return found
+
+    @cached_property
+    def _marks(self) -> list[dict[str, Any]]:
+        return [json.loads(call.data) for call in self.calls if call.kind == "mark"]
+
+    @cached_property
+    def _settling(self) -> float:
+        """Seconds from the moment when a sync is due to its end; more on a busy machine."""
+        times = [mark["time"] for mark in self._marks]
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        return SETTLING_SECONDS + GAPS * max(gaps, default=0.0)
 
 
 def record(name: str, place: Path) -> Recording:

@@ -68,7 +68,7 @@ def states(recording: Recording, count: int, draw: random.Random) -> Iterator[St
         model = draw.choice([*MODELS])
         for kind, chooser in draw.sample([*choosers(volume, model, draw)], 3):
             content = volume.after(chooser)
-            if (print_ := _fingerprint(content)) not in seen:
+            if (print_ := _fingerprint(content)) not in seen and len(seen) < count:
                 seen.add(print_)
                 yield State(recording, stop, model, kind, content)
 
@@ -140,11 +140,13 @@ def recordings(place: Path, quick: bool) -> list[Recording]:
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--states", type=int, help="default: 1000, 24 if quick")
+    parser.add_argument("--states", type=int, help="default: 1000, 20 if quick")
     parser.add_argument("--jobs", type=int, default=1, help="states at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--resume-every", type=int, default=1, help="every how-manieth state goes on to its end"
+        "--resume-every",
+        type=int,
+        help="every how-manieth state goes on to its end; default: each, every 5th if quick",
     )
     parser.add_argument("--keep", action="store_true", help="keep the states with findings")
     options = parser.parse_args()
@@ -164,14 +166,15 @@ def main() -> None:
 
 def judged(runs: list[Recording], options: argparse.Namespace, place: Path) -> Iterator[Verdict]:
     """A verdict on each of the states."""
-    count = (options.states or (24 if options.quick else 1000)) // len(runs)
+    count = (options.states or (20 if options.quick else 1000)) // len(runs)
     drawn = (
         state
         for i, run in enumerate(runs)
         for state in states(run, count, random.Random(options.seed * 100 + i))
     )
+    every = options.resume_every or (5 if options.quick else 1)
     tasks = (
-        partial(judge, state, place, i, i % options.resume_every == 0, options.keep)
+        partial(judge, state, place, i, i % every == 0, options.keep)
         for i, state in enumerate(drawn)
     )
     for number, verdict in enumerate(each(tasks, options.jobs, place)):
