@@ -88,7 +88,7 @@ def test_a_finished_run_has_nothing_left(command, tiny, run):
     before = contents(run)
     result = command("train", *tiny, "trainer.max_epochs=2", f"run={run}")
     assert (result.code, result.err) == (0, "")
-    assert "is finished: there is nothing to do; a larger trainer.max_epochs" in result.out
+    assert "is finished: nothing to do; a larger trainer.max_epochs" in result.out
     assert contents(run).keys() == before.keys()
 
 

@@ -25,7 +25,7 @@ SEED, SAMPLE = 7, 40
 SMALL = ("experiment=none", "data.modulus=7", "net.widths=[14,16,7]", "trainer.max_epochs=2")
 BASES = {  # what is typed besides; nothing is trained, and no page is served
     "train": (*SMALL, "report=false", "threads=1", "storage.predict_only=true"),
-    "measure": ("run=run", "measures=gop"),
+    "measure": ("run=run", "measures=gop", "replace=true"),
     "eval": ("run=run",),
     "report": ("run=run",),
 }

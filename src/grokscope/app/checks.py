@@ -26,7 +26,7 @@ from grokscope.callbacks import Checkpoints, GOPCallback
 from grokscope.data.base import Split
 from grokscope.models.grokking import evaluating
 from grokscope.store.disk import Forecast
-from grokscope.validation import require_bool, require_choice, require_float, require_int
+from grokscope.validation import require_bool, require_choice, require_float, require_int, shown
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true")
 MOST_EPOCHS = 10**12  # a year of passes of 30 microseconds
@@ -164,7 +164,10 @@ def _check_optimizer_numbers(optimizer: Any) -> None:
     for name in ("weight_decay", "momentum", "eps"):
         if name in optimizer:
             require_float(f"model.optimizer.{name}", optimizer[name], minimum=0)
-    for index, beta in enumerate(optimizer.get("betas", ())):
+    betas = optimizer.get("betas", ())
+    if not isinstance(betas, Sequence):
+        raise ValueError(f"model.optimizer.betas must be a list of numbers, got {shown(betas)}.")
+    for index, beta in enumerate(betas):
         require_float(f"model.optimizer.betas[{index}]", beta, minimum=0, below=1)
 
 

@@ -93,20 +93,22 @@ def one_line_errors(config: DictConfig, where: str = "") -> Iterator[None]:
     try:
         yield
     except InstantiationException as error:
-        raise UserError(describe_instantiation_error(error, config)) from error
+        raise UserError(describe_instantiation_error(error, config, where)) from error
     except OmegaConfBaseException as error:
         raise UserError(describe_config_error(error)) from error
     except REFUSALS as error:
         raise UserError(explain(where, _text(error), config)) from error
 
 
-def describe_instantiation_error(error: InstantiationException, config: DictConfig) -> str:
-    """The constructor's own message, its key put before it."""
+def describe_instantiation_error(
+    error: InstantiationException, config: DictConfig, node: str = ""
+) -> str:
+    """The constructor's own message, its key put before it: Hydra's, or this node."""
     where = re.search(r"full_key: (\S+)", str(error))
     cause = error.__cause__ or error
     foreseen = isinstance(cause, (*REFUSALS, HydraException, UserError))
     text = _text(cause) if foreseen else describe_unexpected(cause)
-    return explain(where[1] if where else "", text, config)
+    return explain(where[1] if where else node, text, config)
 
 
 def describe_config_error(error: Exception) -> str:

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from grokscope.analysis.run import printable
 from grokscope.app.checkpoints import check_same_settings
 from grokscope.app.checks import validate, validate_sweep, without_hydra
 from grokscope.app.errors import UserError, as_user_error, refuse
@@ -137,13 +138,14 @@ def _answer_for_finished_run(config: DictConfig) -> None:
     done = value_at(read_settings(folder), "trainer.max_epochs")
     if done == config.trainer.max_epochs:
         check_same_settings(folder, config)
-        _end_with(config, folder)
+        _end_with(config, folder, ": nothing to do; a larger trainer.max_epochs goes on with it")
 
 
-def _end_with(config: DictConfig, folder: Path) -> NoReturn:
-    """What is to be said of a finished run."""
+def _end_with(config: DictConfig, folder: Path, otherwise: str = "") -> NoReturn:
+    """Say what has been written of a finished run that was missing, or else something else."""
     if is_main_process():
-        print(complete(config, folder))
+        new = complete(config, folder)
+        print(f"{printable(str(folder))} is finished{f': {new} written' if new else otherwise}.")
     raise SystemExit(0)
 
 

@@ -28,6 +28,8 @@ from grokscope.store.info import NAME as RUN
 OPEN = ("callbacks", "data", "hydra", "logger", "measures.progress", "model", "net", "trainer")
 """Nodes to which + may add a key: their constructors refuse what they do not know."""
 
+MOST_DIGITS = 4000  # Python reads at most 4,300
+
 EXTRAS = {"hydra/sweeper/optuna": "optuna"}
 """Choices that a package brings along, and the extra of ours that installs it."""
 
@@ -40,6 +42,9 @@ def check_arguments() -> None:
     """
     sweep = [a for a in sys.argv[1:] if a in ("-m", "--multirun")]
     sys.argv[1:] = [*sweep[:1], *(a for a in sys.argv[1:] if a not in sweep)]  # from anywhere
+    for typed in sys.argv[1:]:
+        if re.search(rf"\d{{{MOST_DIGITS + 1}}}", typed):
+            refuse(f"{typed[:50]}... has a number of more than {MOST_DIGITS:,} digits.")
     parser = get_args_parser()
     parser.error = _refuse_option  # type: ignore[method-assign]
     args = vars(parser.parse_args())

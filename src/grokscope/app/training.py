@@ -18,7 +18,7 @@ from rich.console import Console
 from grokscope.analysis.figures import save_figures
 from grokscope.analysis.report import NAME as PAGE
 from grokscope.analysis.report import write_report
-from grokscope.analysis.run import Run, printable
+from grokscope.analysis.run import Run
 from grokscope.analysis.summary import summary_rows, summary_table
 from grokscope.app.build import Parts, build, prepare_processor, quiet
 from grokscope.app.checks import validate
@@ -161,19 +161,17 @@ def complete(config: DictConfig, folder: Path) -> str:
     """Draw what a finished run lacks because a signal came in its last seconds.
 
     Returns:
-        What has been done, in one line.
+        The names of the new files; empty if there are none.
     """
     run, last = Run.open(folder), (folder / INFO).stat().st_mtime
     wanted = [CURVES, *([PAGE] if config.report else [])]
     there = {path.name for path in folder.iterdir() if path.stat().st_mtime >= last}
     if "train_loss" not in run.metrics or there.issuperset(wanted):
-        more = "a larger trainer.max_epochs goes on with it"
-        return f"{printable(str(folder))} is finished: there is nothing to do; {more}."
+        return ""
     with no_second_writer(), FolderLock(folder):
         _show(config, (), run)
     drawn = sorted(path.name for path in folder.iterdir() if path.stat().st_mtime >= last)
-    names = ", ".join(name for name in drawn if name not in there and name[0] != ".")
-    return f"{printable(str(folder))} is finished: {names or 'nothing'} written."
+    return ", ".join(name for name in drawn if name not in there and name[0] != ".")
 
 
 def _show(config: DictConfig, loggers: Sequence[Logger], run: Run) -> None:
