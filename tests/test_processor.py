@@ -263,6 +263,8 @@ def test_a_mode_is_named_as_mkl_names_it(mode: int, words: str | None) -> None:
 def test_a_torch_that_hides_its_mkl_is_no_error(monkeypatch) -> None:
     monkeypatch.setattr(processor, "_torch_library", lambda package: package / "none.so")
     assert mkl_mode() is None
+
+
 def recorded(log_dir: Path) -> list[str | None]:
     infos = sorted(log_dir.rglob("run.json"))
     return [json.loads(path.read_text())["arithmetic"]["mkl"] for path in infos]
