@@ -63,8 +63,10 @@ def test_what_fails_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch, wher
     replace_text(tmp_path / "a.txt", "old")
     with monkeypatch.context() as patch:
         patch.setattr(os, where, lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
-        with pytest.raises(OSError, match="broken"):
+        with pytest.raises(OSError, match="broken") as error:
             replace_text(tmp_path / "a.txt", "new")
+    if where == "fdatasync":
+        assert error.value.filename == str(tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from grokscope.store.nofollow import open_regular
 from grokscope.store.pwrite import write_at
-from grokscope.store.replacing import make_folder, replacing, to_disk
+from grokscope.store.replacing import make_folder, naming, replacing, to_disk
 
 FLUSH_SECONDS = 2.0
 SHOWN = 60  # characters of a line that cannot be read
@@ -91,11 +91,8 @@ class CSVLogger(Logger):
         """Return when all rows taken so far are on the disk."""
         self.save()
         if self.path.exists():
-            fd = open_regular(self.path)
-            try:
-                to_disk(fd)
-            finally:
-                os.close(fd)
+            with naming(self.path), open(open_regular(self.path), "rb") as file:
+                to_disk(file.fileno())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
@@ -180,16 +177,13 @@ def _text(rows: Iterable[Iterable[Any]]) -> bytes:
 
 def _append(path: Path, data: bytes) -> None:
     """All of it, or nothing and an error."""
-    fd = open_regular(path, os.O_WRONLY | os.O_CREAT)
-    try:
-        size = os.fstat(fd).st_size
+    with naming(path), open(open_regular(path, os.O_WRONLY | os.O_CREAT), "wb") as file:
+        size = os.fstat(file.fileno()).st_size
         try:
-            write_at(fd, data, size)
+            write_at(file.fileno(), data, size)
         except OSError:
-            os.ftruncate(fd, size)
+            file.truncate(size)
             raise
-    finally:
-        os.close(fd)
 
 
 def _whole(text: str) -> int | None:

@@ -40,7 +40,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     check_replaceable(path)
     draft = draft_of(path)
     try:
-        with new_draft(draft) as file:
+        with naming(path), new_draft(draft) as file:
             yield file
         publish(draft, path)
     except BaseException:
@@ -76,6 +76,17 @@ def new_draft(draft: Path) -> Iterator[BinaryIO]:
         to_disk(file.fileno())
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system name this file where it knows a descriptor only."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
+
+
 def to_disk(fd: int) -> None:
     """Return when the content of a file is on the disk: on macOS too, where fsync does less."""
     if full := getattr(fcntl, "F_FULLFSYNC", None):
@@ -94,7 +105,8 @@ def sync_folder(folder: Path) -> None:
     """Let the names in a folder reach the disk; some network file systems cannot say so."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        with naming(folder):
+            os.fsync(fd)
     except OSError as error:
         if error.errno not in NO_FOLDER_SYNC:
             raise

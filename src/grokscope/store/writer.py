@@ -32,7 +32,7 @@ from grokscope.store.layout import (
 )
 from grokscope.store.nofollow import open_regular
 from grokscope.store.pwrite import write_at
-from grokscope.store.replacing import to_disk
+from grokscope.store.replacing import naming, to_disk
 from grokscope.store.row_checks import RowChecks
 from grokscope.store.tables import TableFile
 
@@ -48,7 +48,8 @@ class StoreFullError(OSError):
 def full_disk_named(path: Path) -> Iterator[None]:
     """Turn the errors of a full disk, a quota or a size limit into :class:`StoreFullError`."""
     try:
-        yield
+        with naming(path):
+            yield
     except OSError as error:
         if error.errno not in FULL:
             raise
