@@ -49,7 +49,7 @@ def test_the_rows_reach_the_disk_before_their_checkpoint(tmp_path, monkeypatch):
     fit(tmp_path)
     saved = [i for i, name in enumerate(order) if name.endswith(".ckpt")]
     assert len(saved) == 4
-    for number in saved[:-1]:
+    for number in saved[1:-1]:  # before any pass there are no rows
         assert order[number - 1] == "rows"
     assert order[saved[-1] - 3 : saved[-1]] == ["gop_full.h5", "gop_layers.h5", "metrics.h5"]
 
@@ -59,8 +59,8 @@ def test_a_checkpoint_says_how_many_rows_it_presumes(tmp_path):
     for passes in (0, 2, 4):
         content = torch.load(tmp_path / "ckpt" / f"epoch_{passes}.ckpt", weights_only=True)
         (state,) = (s for s in content["callbacks"].values() if "rows" in s)
-        rows = state["rows"]["metrics.h5"]
-        assert (rows[""], rows["gop/batch"]) == (passes, passes)
+        rows = state["rows"].get("metrics.h5", {})
+        assert (rows.get("", 0), rows.get("gop/batch", 0)) == (passes, passes)
 
 
 def test_drafts_that_a_kill_has_left_are_removed_when_the_run_goes_on(tmp_path):

@@ -7,13 +7,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from small import assert_equal, data, module, state, trainer
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from grokscope import GOPCallback, Run
+from grokscope.callbacks import Checkpoints
 
 EVERY = {"metrics": 1, "batch": 1, "weight": 1, "trajectory": 1, "factor": 1}
 
@@ -130,7 +131,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(
     if not finished:  # two more epochs that the checkpoint does not know, then a kill
         shutil.rmtree(tmp_path / "part")
         killed = GOPCallback(schedule=EVERY, output_dir=tmp_path / "part")
-        killed.on_train_end = lambda *args: killed._rows.close()
+        killed.on_train_end = lambda *args: killed._rows.abandon()
         fit(9, batch_size, killed)
     fit(
         12,
@@ -337,3 +338,21 @@ def test_another_runs_folder_is_refused(tmp_path) -> None:
     fit(2, callback=GOPCallback(output_dir=tmp_path))
     with pytest.raises(FileExistsError, match="output_dir must not hold another run's rows"):
         fit(2, callback=GOPCallback(output_dir=tmp_path))
+
+
+def test_a_callback_that_fails_before_the_first_pass_changes_nothing_of_a_finished_run(tmp_path):
+    saved = Checkpoints(tmp_path / "ckpt", "every 2")
+    first = trainer(2, [GOPCallback(output_dir=tmp_path), saved], tmp_path)
+    first.fit(module(), datamodule=data())
+    names = ("metrics.h5", "gop_full.h5", "gop_layers.h5", "run.json")
+    before = [(tmp_path / name).read_bytes() for name in names]
+
+    class Fails(Callback):
+        def on_train_start(self, trainer, pl_module):
+            raise KeyError("mine")
+
+    callbacks = [GOPCallback(output_dir=tmp_path), saved, Fails()]
+    again, last = trainer(4, callbacks, tmp_path), tmp_path / "ckpt" / "last.ckpt"
+    with pytest.raises(KeyError, match="mine"):
+        again.fit(module(), datamodule=data(), ckpt_path=last)
+    assert [(tmp_path / name).read_bytes() for name in names] == before

@@ -24,6 +24,7 @@ from grokscope.app.checkpoint_rows import CheckpointRows
 from grokscope.app.checkpoints import TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.evaluation import find_run
+from grokscope.app.paths import check_name
 from grokscope.app.run_settings import run_settings
 from grokscope.app.stored import typed_values
 from grokscope.callbacks import GOPCallback, ProgressMeasure
@@ -69,9 +70,7 @@ def measure(config: DictConfig) -> None:
 
 def _place(config: DictConfig, folder: Path) -> Path:
     """Where the rows will be."""
-    name = str(config.name)
-    if config.name is None or name != Path(name).name or name[:1] in ("", "."):
-        raise UserError(f"name must be a plain folder name, got {config.name!r}.")
+    name = check_name("name", config.name)
     if not isinstance(config.replace, bool):
         raise UserError(f"replace must be true or false, got {config.replace!r}.")
     try:

@@ -66,6 +66,7 @@ class GOPCallback(MeasureSettings):
         self._probing: Probing | None = None
         self._kind_states: dict[str, Any] = {}
         self._open: Pass | None = None
+        self._first_epoch: int | None = None  # of a run whose files are not open yet
 
     def next_due(self, epoch: int) -> int | None:
         """The first epoch at or after ``epoch`` in which this callback wants the hooks."""
@@ -93,7 +94,7 @@ class GOPCallback(MeasureSettings):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the run's files; a resumed run drops the rows after its checkpoint."""
+        """Get ready; no file is touched while another callback may still end the run here."""
         self._started, self._clock = time.perf_counter(), Stopwatch()
         self._losses = LossReader(pl_module)
         self._parameters = [p for p in pl_module.parameters() if p.requires_grad]
@@ -108,13 +109,19 @@ class GOPCallback(MeasureSettings):
             for kind in self._all_kinds:
                 if state := self._kind_states.pop(kind.name, None):
                     kind.restore(state)
-            self._open_files(trainer, pl_module)
+            self._first_epoch = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the files at the first pass; a resumed run drops rows after its checkpoint."""
+        if self._first_epoch is not None:
+            self._open_files(trainer, pl_module, self._first_epoch)
+            self._first_epoch = None
 
     @property
     def _all_kinds(self) -> list[Recorded]:
         return [*self._kinds, *(self._probing.kinds if self._probing else ())]
 
-    def _open_files(self, trainer: Trainer, module: LightningModule) -> None:
+    def _open_files(self, trainer: Trainer, module: LightningModule, start: int) -> None:
         if self.output_dir is None:
             self.output_dir = Path(trainer.log_dir or trainer.default_root_dir)
         resume = trainer.ckpt_path is not None
@@ -130,7 +137,7 @@ class GOPCallback(MeasureSettings):
             dtype=self._dtype,
             extra=self._losses.extra,
             progress=self.progress.tables(module),
-            start=trainer.current_epoch,
+            start=start,
             stop=_last_epoch(trainer),
             resume=resume,
             dense_top_k=self._dense_top_k,
@@ -139,12 +146,12 @@ class GOPCallback(MeasureSettings):
         self._growth = Growth(self.output_dir)
         self._before = read_info(self.output_dir) if resume else {}
         update_info(self.output_dir, status="running", device=str(module.device))
-        clock = {"started": time.time(), "started_epoch": trainer.current_epoch}
+        clock = {"started": time.time(), "started_epoch": start}
         update_info(self.output_dir, error=None, **clock, **environment())
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
             self._detector = replayed(self._detector, self.output_dir)
         for logger in tables if resume else ():
-            logger.begin(trainer.current_epoch)
+            logger.begin(start)
         loggers, detector = list(trainer.loggers), self._detector
         announcer = Announcer(self.output_dir, loggers, detector, resume)
         report = NonfiniteReport(self.on_nonfinite)
@@ -219,6 +226,7 @@ class GOPCallback(MeasureSettings):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the closing row (losses after the last pass) and compress the files."""
+        self.on_train_epoch_start(trainer, pl_module)  # a run of which only the end was missing
         if self._rows is None:
             return
         losses, clock = self._losses.now(), (trainer.current_epoch, trainer.global_step)
