@@ -71,7 +71,7 @@ def test_interpolations_are_not_followed(tmp_path):
 @pytest.mark.refusal
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "config.yaml")
-    with pytest.raises(ValueError, match="not a regular file"):
+    with pytest.raises(ValueError, match="must be a regular file, got a FIFO"):
         settings_text(tmp_path / "config.yaml")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import entry
 import pytest
@@ -36,7 +38,9 @@ def config() -> DictConfig:
 def test_what_is_done_for_a_run_of_a_sweep_is_what_was_typed(tmp_path):
     stored = SweepRun(0, ("seed=0", *ADDED), "0")
     Sweep(tmp_path, {0: stored}).write()
-    sweep, runs = _planned(tmp_path, [["seed=0"], ["seed=1"], ["seed=0"]], ["seed=0,1"])
+    task = OmegaConf.create({"hydra": {"overrides": {"task": ["seed=0,1"]}}})
+    work: Any = SimpleNamespace(folder=tmp_path, config=task, with_folder=lambda run: run)
+    sweep, runs = _planned(work, [["seed=0"], ["seed=1"], ["seed=0"]])
     assert [run.overrides for run in runs] == [("seed=0",), ("seed=1",), ("seed=0",)]
     assert [run.number for run in runs] == [0, 1, 0]
     assert read_sweep(tmp_path).runs == sweep.runs
@@ -105,6 +109,7 @@ def typed(measures: dict, **settings) -> dict:
 
 
 def test_what_is_typed_may_refer_to_a_run_and_the_run_to_nothing():
+    register_resolvers()
     assert typed({"a": "${data.modulus}"}, data={"modulus": 7}) == {"a": 7}
     assert typed({"a": ["${times:2,${seed}}"]}, seed=3) == {"a": [6]}
 

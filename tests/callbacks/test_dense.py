@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_has_none_yet(tmp_path):
     small.trainer(2, [Look(output_dir=tmp_path, dense=True)], tmp_path).fit(
         small.module(), datamodule=small.data()
     )
-    assert seen == [{"batch", "index"}]
+    assert seen == [{"batch", "check", "index", "synced"}]
     with h5py.File(tmp_path / "gop_full.h5") as file:
         assert "gop" in file["epoch_0"]
 

@@ -164,7 +164,7 @@ def test_a_resumed_run_has_the_rows_of_an_uninterrupted_one(
         for path in (tmp_path / "part").iterdir():
             path.unlink()
         observer = callback(tmp_path / "part")
-        observer.on_train_end = lambda *args: observer._rows.close()
+        observer.on_train_end = lambda *args: observer._rows.abandon()
         fit(observer, stop + 30, batch_size=batch_size)
     last = tmp_path / "last.ckpt"
     fit(callback(tmp_path / "part"), batch_size=batch_size, ckpt_path=last)

@@ -20,6 +20,7 @@ from grokscope.app.saved_rows import missing_rows
 from grokscope.app.stored import read_settings, value_at
 from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import read_info
+from grokscope.store.nofollow import NotPlainFileError
 
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
@@ -57,6 +58,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         copy, size = checked_copy(path)
+    except NotPlainFileError as error:
+        raise TornCheckpointError(path, f"it is not a file but {error.came}") from error
     except OSError as error:
         raise TornCheckpointError(path, f"it cannot be read ({error.strerror})") from error
     except ValueError as error:

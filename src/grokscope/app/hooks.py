@@ -165,8 +165,8 @@ def _prepare_run_dir(config: DictConfig) -> None:
         return
     check_not_written(folder)
     resumed = config.ckpt_path and checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
-    check_run_dir(folder, resumed)
     make_folder("hydra.run.dir", folder)
+    check_run_dir(folder, resumed)
 
 
 def _is_chosen(node: DictConfig) -> bool:

@@ -19,7 +19,15 @@ OTHER_KINDS = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNO
 
 
 class NotPlainFileError(ValueError):
-    """Where a file or folder of a run should be, there is a link or something else."""
+    """Where a file or folder of a run should be, there is a link or something else.
+
+    Attributes:
+        came: What is there, in words.
+    """
+
+    def __init__(self, path: Path, wanted: str) -> None:
+        self.came = _kind(path)
+        super().__init__(f"{path} must be {wanted}, got {self.came}.")
 
 
 def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
@@ -34,11 +42,11 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
         fd = os.open(path, flags & ~os.O_TRUNC, mode)
     except OSError as error:
         if error.errno in OTHER_KINDS:
-            raise NotPlainFileError(_refusal(path, "a regular file")) from None
+            raise NotPlainFileError(path, "a regular file") from None
         raise
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise NotPlainFileError(_refusal(path, "a regular file"))
+            raise NotPlainFileError(path, "a regular file")
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:
@@ -55,7 +63,7 @@ def check_replaceable(path: Path) -> None:
     """
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise NotPlainFileError(_refusal(path, "a regular file or nothing"))
+            raise NotPlainFileError(path, "a regular file or nothing")
 
 
 def subfolder(root: Path, *names: str, create: bool = False) -> Path:
@@ -72,7 +80,7 @@ def subfolder(root: Path, *names: str, create: bool = False) -> Path:
             with suppress(FileExistsError):
                 path.mkdir()
         if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise NotPlainFileError(_refusal(path, "a folder"))
+            raise NotPlainFileError(path, "a folder")
     return path
 
 
@@ -88,9 +96,9 @@ def readable_subfolder(root: Path, name: str) -> Path:
     path = root / name
     there = path.stat()
     if path.is_symlink() and there.st_uid != root.stat().st_uid:
-        raise NotPlainFileError(_refusal(path, "a folder of the run's owner"))
+        raise NotPlainFileError(path, "a folder of the run's owner")
     if not stat.S_ISDIR(there.st_mode):
-        raise NotPlainFileError(_refusal(path, "a folder"))
+        raise NotPlainFileError(path, "a folder")
     return path
 
 
@@ -106,10 +114,10 @@ def check_no_links(root: Path, names: tuple[str, ...]) -> None:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    raise NotPlainFileError(_refusal(Path(entry.path), "a file of the run"))
+                    raise NotPlainFileError(Path(entry.path), "a file of the run")
 
 
-def _refusal(path: Path, wanted: str) -> str:
+def _kind(path: Path) -> str:
     try:
         mode = os.lstat(path).st_mode
     except OSError:
@@ -123,4 +131,4 @@ def _refusal(path: Path, wanted: str) -> str:
         stat.S_IFBLK: "a device",
         stat.S_IFREG: "a file",
     }
-    return f"{path} must be {wanted}, got {kinds.get(stat.S_IFMT(mode), 'something else')}."
+    return kinds.get(stat.S_IFMT(mode), "something else")

@@ -14,6 +14,7 @@ from grokscope.analysis.report import write_report
 from grokscope.analysis.report.document import run_document
 from grokscope.analysis.report.page import document_json, page_html
 from grokscope.analysis.run import Run
+from grokscope.store.nofollow import NotPlainFileError
 
 WORDS = ("</script>", "<!--", "<script>", "]]>", "\u2028", "\ud800", "{style}", "%s", "&lt;")
 DOCUMENT = {"title": "".join(WORDS), "arrays": [], "panels": list(WORDS), "live": False}
@@ -143,8 +144,8 @@ def test_a_link_in_the_run_s_folder_is_not_followed(make, tmp_path):
     folder = make(tmp_path / "run", last=5)
     precious = tmp_path / "precious"
     precious.write_text("mine")
-    for name in ("report.html", ".report.html.part"):
-        (folder / name).symlink_to(precious)
-    write_report(Run.open(folder))
+    (folder / "report.html").symlink_to(precious)
+    with pytest.raises(NotPlainFileError, match=r"report\.html must be a regular file or nothing"):
+        write_report(Run.open(folder))
     assert precious.read_text() == "mine"
-    assert not (folder / "report.html").is_symlink()
+    assert (folder / "report.html").is_symlink()
