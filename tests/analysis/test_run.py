@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -233,3 +234,18 @@ def test_a_damaged_file_is_named(finished, tmp_path, name, content):
     run = Run.open(tmp_path / "copy")
     with pytest.raises(ValueError, match=f"{name} cannot be read"):
         run.gop(0) if name == FULL else run.metrics
+
+
+def test_folders_without_end_end_no_search(tmp_path):
+    deep = tmp_path
+    for _ in range(300):  # names of one letter: a path has at most 4,096
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "run.json").write_text("{}")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(250)
+    try:
+        found = runs(tmp_path)
+    finally:
+        sys.setrecursionlimit(limit)
+    assert [run.path for run in found] == [deep]

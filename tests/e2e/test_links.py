@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -95,3 +96,60 @@ def test_a_link_to_a_whole_run_is_as_good_as_the_run(tmp_path, whole):
     assert Run.open(found[0].path).metrics["epoch"][-1] == 6
     entry.call("report", f"run={found[0].path}")
     assert (tmp_path / "scratch" / "report.html").is_file()
+
+
+LOOSE = ("experiment=none", "data.modulus=7", "net.widths=[14,16,7]", "threads=1")
+SHORT = (*LOOSE, "report=false", "trainer.max_epochs=1")
+
+
+def refused(capsys, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        entry.call("train", *arguments)
+    assert end.value.code == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: a run must be written through no link: ")
+    return line
+
+
+def test_beginning_anew_removes_no_checkpoints_of_another_folder(tmp_path, capsys):
+    settings = (*SHORT, f"paths.log_dir={tmp_path}", "resume=true")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "best.ckpt").write_bytes(b"weights of months")
+    run = tmp_path / "runs" / "none" / "2026-01-01_00-00-00"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps({"overrides": settings}))
+    (run / "checkpoints").symlink_to(tmp_path / "mine")
+    assert "checkpoints" in refused(capsys, *settings)
+    assert (tmp_path / "mine" / "best.ckpt").read_bytes() == b"weights of months"
+
+
+def sweep_of(tmp_path: Path, folder: str = "0") -> tuple[Path, tuple[str, ...]]:
+    """A stranger's sweep, with a run that is to be done, and the command that does it."""
+    sweep, overrides = tmp_path / "sweep", [*SHORT, "seed=0"]
+    overrides[overrides.index("report=false")] = "report=False"  # as Hydra writes it
+    sweep.mkdir()
+    runs = [{"number": 0, "overrides": overrides, "folder": folder}]
+    (sweep / "sweep.json").write_text(json.dumps({"command": [], "runs": runs, "jobs": []}))
+    where = (f"paths.log_dir={tmp_path}", f"hydra.sweep.dir={sweep}", "resume=true")
+    return sweep, ("--multirun", *overrides, *where)
+
+
+@pytest.mark.parametrize("name", ["multirun.yaml", "sweep.csv", "0", "optimization_results.yaml"])
+def test_a_sweep_is_written_through_no_link(tmp_path, capsys, name):
+    sweep, command = sweep_of(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.csv").write_text("mine")
+    (sweep / name).symlink_to(tmp_path / "mine" / ("" if name == "0" else "metrics.csv"))
+    assert name in refused(capsys, *command)
+    assert contents(tmp_path / "mine").keys() == {"metrics.csv"}
+    assert (tmp_path / "mine" / "metrics.csv").read_text() == "mine"
+
+
+def test_a_run_of_a_sweep_lies_behind_no_link(tmp_path, capsys):
+    sweep, command = sweep_of(tmp_path, "deep/0")
+    (tmp_path / "mine" / "0").mkdir(parents=True)
+    (sweep / "real").mkdir()
+    (sweep / "deep").mkdir()
+    (sweep / "deep" / "0").symlink_to(tmp_path / "mine" / "0")
+    refused(capsys, *command)
+    assert not contents(tmp_path / "mine")

@@ -163,10 +163,14 @@ def test_a_folder_for_reading_may_be_a_link_to_one_of_the_same_owner(tmp_path, m
 
 def test_a_link_anywhere_in_a_run_is_named(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    check_no_links(tmp_path, ("checkpoints", "figures"))
+    check_no_links(tmp_path)
     (tmp_path / "checkpoints" / "last.ckpt").symlink_to("/etc/passwd")
     with pytest.raises(NotPlainFileError, match=r"checkpoints/last\.ckpt must be a file of the"):
-        check_no_links(tmp_path, ("checkpoints", "figures"))
+        check_no_links(tmp_path)
+    check_no_links(tmp_path, left_out=("checkpoints",))
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(NotPlainFileError, match=r"config\.yaml must be a file of the run, got"):
+        check_no_links(tmp_path, left_out=("checkpoints",))
 
 
 def test_drafts_of_killed_processes_are_removed_and_no_other_file(tmp_path):

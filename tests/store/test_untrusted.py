@@ -291,3 +291,30 @@ def test_a_view_of_anything_but_the_tables_own_scalars_is_not_read(path, source)
         file.create_virtual_dataset("gop/batch/x", layout)
     with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read: .*must be numbers in this"):
         TableFile(path).read("gop/batch", "x")
+
+
+@pytest.mark.parametrize("kind", ["external storage", "external link", "virtual"])
+def test_a_run_goes_on_with_no_numbers_of_another_file(tmp_path, kind):
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(np.arange(9.0).tobytes())
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["loss"] = np.arange(9.0)
+        file["loss"].attrs["note"] = "secret"
+    table = Table("", {"epoch": Column(dtype="<i8"), "loss": Column()})
+    run = RunWriter(tmp_path / "run", {"metrics.h5": [(table, 9)]})
+    run.extend("metrics.h5", "", {"epoch": range(9), "loss": range(9)})
+    run.finalise()
+    with h5py.File(tmp_path / "run" / "metrics.h5", "r+") as file:
+        del file["loss"]
+        if kind == "external storage":
+            file.create_dataset("loss", (9,), "<f8", external=[(str(secret), 0, 72)])
+        elif kind == "external link":
+            file["loss"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "loss")
+        else:
+            layout = h5py.VirtualLayout((9,), "<f8")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "secret.h5"), "loss", (9,))
+            file.create_virtual_dataset("loss", layout)
+    before = (tmp_path / "run" / "metrics.h5").read_bytes()
+    with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read: .*must be numbers in this"):
+        RunWriter(tmp_path / "run", {"metrics.h5": [(table, 9)]}, resume_epoch=5)
+    assert (tmp_path / "run" / "metrics.h5").read_bytes() == before

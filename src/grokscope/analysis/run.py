@@ -229,16 +229,20 @@ def runs(path: str | Path) -> list[Run]:
     return [Run(folder) for folder in sorted(own, key=_by_numbers)]
 
 
-def _run_folders(folder: Path) -> Iterator[Path]:
+def _run_folders(top: Path) -> Iterator[Path]:
     """Folders of runs, links to such included; no other link is followed."""
-    if any((folder / name).exists() for name in MARKS):
-        yield folder
-    with suppress(OSError), os.scandir(folder) as entries:  # one that may not be read
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _run_folders(Path(entry.path))
-            elif entry.is_symlink() and any((Path(entry.path) / m).is_file() for m in MARKS):
-                yield Path(entry.path)
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        if any((folder / name).exists() for name in MARKS):
+            yield folder
+        with suppress(OSError), os.scandir(folder) as entries:  # one that may not be read
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                elif entry.is_symlink() and any((path / mark).is_file() for mark in MARKS):
+                    yield path
 
 
 def printable(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from grokscope.analysis.run import printable
 from grokscope.app.archives import OTHER, checked_copy
 from grokscope.app.errors import UserError, leaves
 from grokscope.app.folders import folder_of
@@ -22,6 +23,7 @@ from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import read_info
 from grokscope.store.nofollow import NotPlainFileError
 
+UNREADABLE = (AssertionError, AttributeError, ImportError, EOFError, OSError, MemoryError)
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
 FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
@@ -36,7 +38,7 @@ class TornCheckpointError(UserError):
 
     def __init__(self, path: Path, why: str) -> None:
         super().__init__(f"ckpt_path must be a checkpoint of a run, got {path}: {why}.")
-        self.path, self.why = path, why
+        self.path, self.why = path, printable(why)
 
 
 class NoCheckpointError(UserError):
@@ -65,7 +67,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise TornCheckpointError(path, str(error).rstrip(".")) from error
     content = _loaded(path, copy)
-    _check_content(path, content, size)
+    try:
+        _check_content(path, content, size)
+    except (TypeError, ValueError, *UNREADABLE) as error:  # an entry that is only called a dict
+        raise TornCheckpointError(path, OTHER) from error
     return content
 
 
@@ -75,7 +80,7 @@ def _loaded(path: Path, copy: BytesIO) -> Any:
             return torch.load(copy, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise TornCheckpointError(path, OTHER) from error
-    except (AttributeError, ImportError, EOFError, OSError, MemoryError) as error:
+    except UNREADABLE as error:
         raise TornCheckpointError(path, f"it cannot be read ({type(error).__name__})") from error
 
 

@@ -35,6 +35,12 @@ class UserError(Exception):
 
     hint = ""
 
+    def __str__(self) -> str:
+        """The message; what would command a terminal may be a stranger's and is left out."""
+        return "".join(
+            c if c.isprintable() or c.isspace() else "\ufffd" for c in super().__str__()
+        )
+
 
 class UnexpectedError(UserError):
     """Something that nobody has foreseen, such as an exception in the user's own callback."""

@@ -20,6 +20,8 @@ from grokscope.app.checkpoints import (
 )
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.run_settings import run_settings
+from grokscope.store.checkpoint_files import FOLDER
+from grokscope.store.nofollow import NotPlainFileError, readable_subfolder
 
 
 def evaluate(config: DictConfig) -> None:
@@ -76,8 +78,17 @@ def find_run(config: DictConfig, script: str) -> Path:
 
 
 def _find(folder: Path, name: str) -> Path:
-    path = folder / "checkpoints" / f"{name}.ckpt"
+    path = _place(folder) / f"{name}.ckpt"
     if not path.is_file():
         there = sorted(p.stem for p in path.parent.glob("*.ckpt"))
         raise UserError(f"checkpoint must be one of {', '.join(there)}, got {name}.")
     return path
+
+
+def _place(folder: Path) -> Path:
+    try:
+        return readable_subfolder(folder, FOLDER)
+    except FileNotFoundError:
+        raise UserError(f"run must have checkpoints, got {folder} without any.") from None
+    except NotPlainFileError as error:
+        raise UserError(str(error)) from error

@@ -13,7 +13,7 @@ from grokscope.app.paths import check_folder, check_name, says_where
 from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.lock import FolderInUseError, check_free
-from grokscope.store.nofollow import NotPlainFileError, check_no_links
+from grokscope.store.nofollow import NotPlainFileError, check_no_links, subfolder
 from grokscope.store.replacing import make_folder, sync_folder
 from grokscope.store.run_writer import FILES
 from grokscope.validation import shown
@@ -133,7 +133,20 @@ def refuse_links(folder: Path) -> None:
     if not folder.is_dir():
         return
     try:
-        check_no_links(folder, (FOLDER, FIGURES, ".hydra"))
+        check_no_links(folder, left_out=("wandb",))  # which makes links itself
+    except NotPlainFileError as error:
+        raise UserError(f"a run must be written through no link: {error}") from error
+
+
+def refuse_links_between(root: Path, folder: Path) -> None:
+    """Refuse a folder below another that a link leads to; those above ``root`` are the user's.
+
+    Raises:
+        UserError: Naming the link.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            subfolder(root, *folder.relative_to(root).parts)
     except NotPlainFileError as error:
         raise UserError(f"a run must be written through no link: {error}") from error
 

@@ -10,6 +10,7 @@ import numpy as np
 from grokscope.analysis.run import Run
 from grokscope.app.checkpoints import NoCheckpointError, newest_whole
 from grokscope.app.errors import UserError
+from grokscope.app.folders import refuse_links
 from grokscope.store.checkpoint_files import FOLDER
 from grokscope.store.info import NAME, read_info
 from grokscope.store.run_writer import FILES
@@ -38,7 +39,12 @@ def can_go_on(folder: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a run without a whole checkpoint has left, so that it can begin anew."""
+    """Remove what a run without a whole checkpoint has left, so that it can begin anew.
+
+    Raises:
+        UserError: If there is a link, behind which other files would be removed.
+    """
+    refuse_links(folder)
     torn = (folder / FOLDER).glob("*.ckpt")
     for path in (*(folder / name for name in (*FILES, TEXT)), *torn):
         path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from grokscope.store.pwrite import write_at
 from grokscope.store.replacing import make_folder, naming, replacing, to_disk
 
 FLUSH_SECONDS = 2.0
+MOST_LINE = 2**20  # characters: more than any line of ours; what follows is no line
 SHOWN = 60  # characters of a line that cannot be read
 Fields = list[str]
 
@@ -149,7 +150,8 @@ class CSVLogger(Logger):
             return
         with open(fd, newline="", encoding="utf-8-sig") as file:
             try:
-                whole = (line for line in file if line.endswith("\n") and "\0" not in line)
+                lines = iter(lambda: file.readline(MOST_LINE), "")
+                whole = (line for line in lines if line.endswith("\n") and "\0" not in line)
                 yield from (fields for fields in csv.reader(whole) if fields)
             except (csv.Error, UnicodeDecodeError) as error:
                 raise self._foreign([str(error)]) from None

@@ -296,14 +296,21 @@ def _ending(exception: BaseException) -> tuple[str, str | None]:
 
 def _added(before: dict[str, Any], wall: float, clock: Stopwatch) -> dict[str, Any]:
     """Seconds of a run with those of the processes that began it; a killed one told none."""
-    shares = before.get("seconds_by_measure", {})
+    given = before.get("seconds_by_measure")
+    shares = given if isinstance(given, dict) else {}
     names = dict.fromkeys([*shares, *clock.seconds])
-    found = {name: shares.get(name, 0.0) + clock.seconds.get(name, 0.0) for name in names}
+    found = {name: _number(shares, name) + clock.seconds.get(name, 0.0) for name in names}
     return {
-        "wall_seconds": round(before.get("wall_seconds", 0.0) + wall, 3),
-        "measure_seconds": round(before.get("measure_seconds", 0.0) + clock.total, 3),
+        "wall_seconds": round(_number(before, "wall_seconds") + wall, 3),
+        "measure_seconds": round(_number(before, "measure_seconds") + clock.total, 3),
         "seconds_by_measure": {name: round(seconds, 3) for name, seconds in found.items()},
     }
+
+
+def _number(entries: dict[str, Any], name: str) -> float:
+    """Of ``run.json``, which may be anybody's; 0 for what is none."""
+    value = entries.get(name)
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def _last_epoch(trainer: Trainer) -> int | None:

@@ -13,11 +13,21 @@ UNKNOWN = (TypeError, ValueError, OSError, RuntimeError)  # of a type that h5py 
 def carry_attributes(old: h5py.File, new: h5py.File) -> None:
     """Copy what a node of the old file says and the same node of the new one does not."""
     for path in _paths(new):
-        if path in old:
+        if _is_here(old, path):
             source, target = old[path].attrs, new[path].attrs
             for name in source.keys() - target.keys():
                 with suppress(*UNKNOWN):
                     target[name] = source[name]
+
+
+def _is_here(file: h5py.File, path: str) -> bool:
+    """Whether there is such a node in this very file; other links may lead anywhere."""
+    ends = [i for i, c in enumerate(path) if c == "/" and i] + [len(path)]
+    links = file.id.links
+    parts = [path[:end].encode() for end in ends if path != "/"]
+    return all(
+        links.exists(part) and links.get_info(part).type == h5py.h5l.TYPE_HARD for part in parts
+    )
 
 
 def _paths(file: h5py.File) -> Iterator[str]:

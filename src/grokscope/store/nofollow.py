@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -102,19 +103,30 @@ def readable_subfolder(root: Path, name: str) -> Path:
     return path
 
 
-def check_no_links(root: Path, names: tuple[str, ...]) -> None:
-    """Refuse a run's folder to be written to if a link lies in it, or in these folders below.
+def check_no_links(root: Path, left_out: tuple[str, ...] = ()) -> None:
+    """Refuse a run's folder to be written to if a link or a pipe lies in it or in a folder there.
+
+    Args:
+        root: The run's folder.
+        left_out: Names of folders below in which links are in order.
 
     Raises:
         NotPlainFileError: Naming the link.
     """
-    for folder in (root, *(root / name for name in names)):
-        if not folder.is_dir():
-            continue
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_symlink():
-                    raise NotPlainFileError(Path(entry.path), "a file of the run")
+    for folder in (root, *_plain_entries(root)):
+        if folder.name not in left_out or folder == root:
+            for _ in _plain_entries(folder):
+                pass
+
+
+def _plain_entries(folder: Path) -> Iterator[Path]:
+    """The folders in a folder, which has nothing but these and files."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield Path(entry.path)
+            elif not entry.is_file(follow_symlinks=False):
+                raise NotPlainFileError(Path(entry.path), "a file of the run")
 
 
 def _kind(path: Path) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from grokscope.store.layout import Table, blocks, read_attribute, row_bytes
+from grokscope.store.nodes import checked_node, column_of
 from grokscope.store.replacing import draft_of, publish
-from grokscope.store.tables import TableFile
+from grokscope.store.tables import TableFile, columns_of
 from grokscope.store.writer import LiveFile, full_disk_named
 
 FIRST_ROOM = 1024
@@ -42,8 +42,9 @@ def _difference(path: Path, name: str, given: Mapping[str, Table]) -> str | None
     if name not in given:
         return "is not written any more"
     with TableFile(path).open() as file:
-        group = file[name or "/"]
-        old = {n: (d.shape[1:], d.dtype) for n, d in group.items() if isinstance(d, h5py.Dataset)}
+        group = checked_node(file, name)
+        columns = {n: column_of(file, name, n) for n in columns_of(file, name)}
+        old = {n: (d.shape[1:], d.dtype) for n, d in columns.items()}
         attributes = {key: read_attribute(group, key) for key in given[name].attributes}
     new = {n: (c.shape, np.dtype(c.dtype)) for n, c in given[name].columns.items()}
     changed = sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
@@ -98,7 +99,7 @@ def _copy_rows(path: Path, live: LiveFile, tables: Tables, kept: Mapping[str, in
     with TableFile(path).open() as old:
         for table, _ in tables:
             rows = kept[table.path]
-            columns = {name: old[table.dataset_path(name)] for name in table.columns if rows}
+            columns = {n: column_of(old, table.path, n) for n in table.columns if rows}
             widest = max(columns.values(), key=row_bytes, default=None)
             for block in blocks(rows, widest) if widest is not None else ():
                 live.extend(table.path, {n: d[block] for n, d in columns.items()})

@@ -14,7 +14,7 @@ from grokscope.store.replacing import make_folder, replace_text
 from grokscope.store.text import read_text
 
 NAME = "sweep.json"
-MAX_BYTES = 2**28
+MAX_BYTES = 2**25  # 100,000 runs; reading it takes some thirty times as much memory
 MOST = 2**31  # numbers of runs
 WORDS = 300  # characters of an error, which may hold what a stranger wrote
 JOB = re.compile(r"\d{1,18}(_\d{1,18})?", re.ASCII)

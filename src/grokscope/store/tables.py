@@ -79,7 +79,7 @@ class TableFile:
     def columns(self, table: str) -> list[str]:
         """Names of a table's columns."""
         with self.open() as file:
-            return list(_columns(file, table))
+            return list(columns_of(file, table))
 
     def rows(self, table: str) -> int:
         """Complete rows of a table; 0 if the file has no such table."""
@@ -125,7 +125,7 @@ class TableFile:
                 yield table, {name: _read(file, table, name, rows) for name in content.columns}
 
     def _content(self, file: h5py.File, table: str) -> Content:
-        return Content(self._counts.rows(file, table), _columns(file, table))
+        return Content(self._counts.rows(file, table), columns_of(file, table))
 
 
 def _check_schema(version: Any) -> None:
@@ -155,7 +155,8 @@ def _tables(file: h5py.File) -> list[str]:
     return ["" if name == ROOT else name for name in sorted(found)]
 
 
-def _columns(file: h5py.File, table: str) -> tuple[str, ...]:
+def columns_of(file: h5py.File, table: str) -> tuple[str, ...]:
+    """Names of a table's columns in an open file, all of them hard links."""
     group = checked_node(file, table)
     if not isinstance(group, h5py.Group):
         raise ValueError(f"{table} must be a table.")

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from grokscope.app.errors import UserError
-from grokscope.app.folders import claim
+from grokscope.app.folders import claim, refuse_links
 from grokscope.app.paths import check_folder, make_folder
 from grokscope.store.sweep import NAME, SweepRun, identity, read_sweep
 
@@ -43,6 +43,7 @@ def prepare_sweep_dir(config: DictConfig) -> None:
                 f"hydra.sweep.dir must not hold another sweep, got {folder}; go on with it by "
                 "resume=true."
             )
+    refuse_links(folder)  # Hydra's sweepers write files there, too
     with read_write(config.hydra.sweep):
         config.hydra.sweep.dir = str(folder)
 

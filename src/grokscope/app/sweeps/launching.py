@@ -19,6 +19,7 @@ from grokscope.analysis.sweeps.collection import NAME as CSV
 from grokscope.analysis.sweeps.queue import queued
 from grokscope.analysis.sweeps.states import FINISHED, MISSING, UNDER_WAY, RunState
 from grokscope.app.errors import UserError
+from grokscope.app.folders import refuse_links_between
 from grokscope.app.resuming import can_go_on, last_value
 from grokscope.app.sweeps.folder import check_folders
 from grokscope.app.sweeps.work import Work
@@ -134,6 +135,8 @@ def _planned(work: Work, job_overrides: Sequence[Sequence[str]]) -> tuple[Sweep,
         asked.setdefault(key, replace(known[key], overrides=own))
         runs.append(asked[key])
     check_folders([*sweep.runs.values(), *runs])
+    for run in runs:
+        refuse_links_between(folder, folder / run.folder)
     sweep = sweep.with_runs(runs).of_command(command)
     sweep.write()
     return sweep, runs

@@ -16,7 +16,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from grokscope.app.cli import register_resolvers
 from grokscope.app.errors import UnexpectedError, as_user_error
-from grokscope.app.folders import check_not_written, is_main_process, refuse_links
+from grokscope.app.folders import (
+    check_not_written,
+    is_main_process,
+    refuse_links,
+    refuse_links_between,
+)
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
 from grokscope.store.lock import check_free
@@ -53,6 +58,7 @@ class Work:
         setup_globals()
         register_resolvers()
         folder = self.folder / run.folder
+        refuse_links_between(self.folder, folder)
         try:
             if not is_finished(folder):
                 self._train(self.job_config(run), folder)
