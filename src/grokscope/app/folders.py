@@ -13,7 +13,7 @@ from grokscope.app.paths import check_folder, check_name, says_where
 from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import NAME as INFO_NAME
 from grokscope.store.lock import FolderInUseError, check_free
-from grokscope.store.nofollow import NotPlainFileError, check_no_links, subfolder
+from grokscope.store.nofollow import NotPlainFileError, check_no_links
 from grokscope.store.replacing import make_folder, sync_folder
 from grokscope.store.run_writer import FILES
 from grokscope.validation import shown
@@ -144,11 +144,11 @@ def refuse_links_between(root: Path, folder: Path) -> None:
     Raises:
         UserError: Naming the link.
     """
-    try:
-        with suppress(FileNotFoundError):
-            subfolder(root, *folder.relative_to(root).parts)
-    except NotPlainFileError as error:
-        raise UserError(f"a run must be written through no link: {error}") from error
+    below = folder.relative_to(root)
+    for place in (root / part for part in (*reversed(below.parents), below)):
+        if place != root and place.is_symlink():
+            error = NotPlainFileError(place, "a folder")
+            raise UserError(f"a run must be written through no link: {error}")
 
 
 def check_not_written(folder: Path) -> None:
