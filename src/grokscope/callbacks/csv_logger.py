@@ -160,7 +160,8 @@ class CSVLogger(Logger):
         line = ",".join(fields)
         return ValueError(
             f"{self.path} must be as it was written, names and then rows with an epoch each, "
-            f"separated by commas; got {line[:SHOWN]!r}. Move it away, and the run goes on with a new one."
+            f"separated by commas; got {line[:SHOWN]!r}. Move it away, "
+            "and the run goes on with a new one."
         )
 
     def _rewrite(self, names: Fields, rows: Iterable[Fields], added: int = 0) -> None:
