@@ -20,6 +20,7 @@ from grokscope.store.pwrite import write_at
 from grokscope.store.replacing import new_draft
 
 DESCRIPTORS = Path("/proc/self/fd")  # Linux: opening a name in it opens that very file
+ATTEMPTS = 10  # to open a file that others take the place of
 
 
 @contextmanager
@@ -30,16 +31,34 @@ def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, int]]:
         NotPlainFileError: If it is a link, or no file at all.
         OSError: If it cannot be opened, or HDF5 cannot read it.
     """
-    fd = open_regular(path)
+    file, fd = _opened(path)
     try:
-        if DESCRIPTORS.is_dir():
-            with h5py.File(DESCRIPTORS / str(fd), "r", locking=False) as file:
-                yield file, fd
-        else:
-            with h5py.File(_Bytes(fd), "r") as file:
-                yield file, fd
+        with file:
+            yield file, fd
     finally:
         os.close(fd)
+
+
+def _opened(path: Path, attempts: int = ATTEMPTS) -> tuple[h5py.File, int]:
+    """The file of that name; the next one if another takes its place just now.
+
+    A run that ends renames a file over another, and HDF5 opens no file whose name is gone.
+    """
+    fd = open_regular(path)
+    try:
+        return _opened_by(fd), fd
+    except BaseException as error:
+        replaced = isinstance(error, OSError) and not os.fstat(fd).st_nlink
+        os.close(fd)
+        if not replaced or attempts == 1:
+            raise
+    return _opened(path, attempts - 1)
+
+
+def _opened_by(fd: int) -> h5py.File:
+    if DESCRIPTORS.is_dir():
+        return h5py.File(DESCRIPTORS / str(fd), "r", locking=False)
+    return h5py.File(_Bytes(fd), "r")
 
 
 @contextmanager
