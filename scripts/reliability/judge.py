@@ -94,6 +94,14 @@ def status_of(run: Path) -> str | None:
     return json.loads(path.read_text()).get("status") if path.exists() else None
 
 
+def is_finished(run: Path) -> bool:
+    """Whether it says so."""
+    try:
+        return status_of(run) == "finished"
+    except ValueError:
+        return False
+
+
 def status(run: Path, outcome: Outcome, fault: Fault, phase: str) -> Iterator[Finding]:
     """Whether ``run.json`` tells how the run ended."""
     try:
@@ -102,13 +110,17 @@ def status(run: Path, outcome: Outcome, fault: Fault, phase: str) -> Iterator[Fi
         yield "status", f"run.json is not JSON: {error}"
         return
     hit = outcome.hit
+    begun = any(c.kind == "rename" and "run.json" in c.path2 for c in outcome.calls)
     could_be_told = not (fault.then and "write" in fault.then) and not (
         hit and ("run.json" in f"{hit.path}{hit.path2}" or hit.kind == "lock")
     )
     if outcome.code == 0 or phase == "closing":
         right = found == "finished"
-    elif not could_be_told or found is None:
-        right = found != "finished"
+    elif not begun:
+        right = found in (None, "running")  # as it was: of a process that was killed
+    elif not could_be_told:
+        synced_last = hit and hit.kind == "fsync" and "fsync" in fault.then
+        right = found != "finished" or bool(synced_last)
     elif fault.error in NO_ROOM:
         right = found == "failed: disk full"
     else:

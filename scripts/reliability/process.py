@@ -263,6 +263,8 @@ def warm() -> None:
     gradient = torch.zeros(2)
     parts: Any = SimpleNamespace(slots=[SimpleNamespace(size=2)])
     slot_squares(gradient, gradient, parts)  # Numba loads what it has compiled
+    gc.collect()
+    gc.freeze()  # forks need not look through all of torch again
 
 
 if __name__ == "__main__":

@@ -130,7 +130,6 @@ def _fork(work: Callable[[], int]) -> int:
     """Do ``work`` in a fork, which ends as an interpreter does; the fork's id."""
     sys.stdout.flush()
     sys.stderr.flush()
-    gc.collect()
     if pid := os.fork():
         return pid
     code = 1  # as an exception ends an interpreter

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from grokscope.app.pickles import check_pickle
+from grokscope.store.memory import check_memory
 from grokscope.store.nofollow import open_regular
 
 PICKLE = "data.pkl"
@@ -49,6 +50,7 @@ def checked_copy(path: Path) -> tuple[BytesIO, int]:
     with os.fdopen(open_regular(path), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         _check_directory(file, size)
+        check_memory("it", 2 * size)
         try:
             with ZipFile(file) as source:
                 return _copied(source, size), size

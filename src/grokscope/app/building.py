@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch.nn.modules import module
 
 from grokscope.app.errors import UserError
+from grokscope.store.memory import SHARE, data_bytes, free_memory
 
-STATUS, MEMORY, GROUP = Path("/proc/self/status"), Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-KIB = 1024
-SHARE = 0.9  # of the free memory
 MOST_WORDS = 300
+MOST_PARTS = 20_000  # modules and parameters of nets: a layer of GPT-2 has about 30
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def building(folder: Path) -> Iterator[None]:
         UserError: Naming the run.
     """
     try:
-        with _limited():
+        with _limited(), _counted():
             yield
     except UserError:
         raise
@@ -40,14 +40,14 @@ def building(folder: Path) -> Iterator[None]:
 @contextmanager
 def _limited() -> Iterator[None]:
     """With a limit on the data of this process: the free memory above what it has."""
-    free = _free_bytes()
+    free = free_memory()
     if free is None or torch.cuda.is_available():  # whose driver reserves addresses in plenty
         yield
         return
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = _number(STATUS, "VmData:") * KIB + int(SHARE * free)
+    limit = data_bytes() + int(SHARE * free)
     known = [each for each in (limit, *before) if each != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(known), before[1]))
     try:
@@ -56,19 +56,19 @@ def _limited() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
-def _free_bytes() -> int | None:
-    """What the machine and the control group of this process have left; None if not known."""
-    try:
-        free = _number(MEMORY, "MemAvailable:") * KIB
-    except (OSError, ValueError):
-        return None
-    try:
-        most, used = (int((GROUP / f"memory.{n}").read_text()) for n in ("max", "current"))
-    except (OSError, ValueError):  # none, or "max"
-        return free
-    return min(free, max(0, most - used))
+@contextmanager
+def _counted() -> Iterator[None]:
+    """With a limit on the parts of nets, each of which takes time whatever its size."""
+    count = 0
 
+    def note(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count > MOST_PARTS:
+            raise ValueError(f"its net has more than {MOST_PARTS:,} modules and parameters")
 
-def _number(path: Path, name: str) -> int:
-    words = path.read_text(encoding="ascii", errors="replace").split()
-    return int(words[words.index(name) + 1])
+    with (
+        module.register_module_module_registration_hook(note),
+        module.register_module_parameter_registration_hook(note),
+    ):
+        yield

@@ -47,9 +47,13 @@ def run(task: Task, configs: Path, name: str) -> None:
         _refuse(error)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except OSError as error:  # of the files that Hydra writes
+        _refuse(_of_hydra(error))
     except Exception as error:
         if "Config group override" in str(error):
             refuse(describe_hydra_error(error, configs, name, sys.argv[1:]))
+        if isinstance(error.__cause__, OSError):  # of a log that Hydra opens
+            _refuse(_of_hydra(error.__cause__))
         if _of_optuna(error):
             refuse(f"hydra.sweeper: {str(error) or repr(error)}")
         _refuse(as_user_error(error, OmegaConf.create({})))
@@ -61,6 +65,17 @@ def _of_optuna(error: Exception) -> bool:
     modules = [str(frame.f_globals.get("__name__")) for frame, _ in frames]
     ours = any(name.startswith("grokscope.app.sweeps") for name in modules)
     return not ours and any("optuna" in name for name in modules)
+
+
+def _of_hydra(error: OSError) -> UserError:
+    """Hydra has its own files in the folder of a run or sweep, and names none of them."""
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is None or error.errno is None:
+        return as_user_error(error, OmegaConf.create({}))
+    key = "hydra.run" if hydra.mode == RunMode.RUN else "hydra.sweep"
+    folder = OmegaConf.select(hydra, key.partition(".")[2] + ".dir")
+    where = error.filename or folder
+    return UserError(f"{key}.dir must be a folder to write into, got {where}: {error.strerror}.")
 
 
 def guard(task: Task) -> Task:

@@ -19,7 +19,12 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from grokscope.app.unexpected import describe_unexpected, is_of_lightning, is_own_refusal
+from grokscope.app.unexpected import (
+    describe_unexpected,
+    is_of_lightning,
+    is_of_system,
+    is_own_refusal,
+)
 
 TRACEBACK = "GROKSCOPE_TRACEBACK"  # set from HYDRA_FULL_ERROR, which the command line itself sets
 MOST_LETTERS = 4000  # of a line; the longest that we write lists the experiments
@@ -85,6 +90,8 @@ def as_user_error(error: Exception, config: DictConfig) -> UserError:
         return UserError(f"logger.wandb: {error}")
     if is_own_refusal(error):
         return UserError(str(error))
+    if is_of_system(error):
+        return UserError(f"{error.filename}: {error.strerror}.")  # type: ignore[attr-defined]
     return UnexpectedError(describe_unexpected(error))
 
 

@@ -23,6 +23,7 @@ from grokscope.app.folders import (
     claim,
     folder_of,
     is_main_process,
+    no_second_writer,
     started_together,
 )
 from grokscope.app.hydra_settings import check_hydra_settings
@@ -33,6 +34,7 @@ from grokscope.app.storage import predicts_only
 from grokscope.app.stored import read_settings, value_at
 from grokscope.app.sweeps.folder import prepare_sweep_dir
 from grokscope.app.training import complete
+from grokscope.store.lock import FolderLock
 
 CHOSEN = "${run_folder:"  # where hydra.run.dir was not typed
 
@@ -167,6 +169,9 @@ def _prepare_run_dir(config: DictConfig) -> None:
     resumed = config.ckpt_path and checkpoint(config.paths.log_dir, config.name, config.ckpt_path)
     make_folder("hydra.run.dir", folder)
     check_run_dir(folder, resumed)
+    with no_second_writer():
+        FolderLock(folder)  # until this process ends: Hydra writes there next
+    check_run_dir(folder, resumed)  # another one may have come and gone meanwhile
 
 
 def _is_chosen(node: DictConfig) -> bool:

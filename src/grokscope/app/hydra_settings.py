@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from grokscope.app.errors import UserError
 from grokscope.app.paths import check_name
 
 OF_A_SWEEP = ("hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 OF_A_RUN = ("hydra.run",)
+RUN_DIR = "${hydra:runtime.output_dir}"  # of configs/paths/default.yaml
 
 
 def check_hydra_settings(config: DictConfig) -> None:
@@ -24,6 +27,10 @@ def check_hydra_settings(config: DictConfig) -> None:
         if _is_of(key, OF_A_RUN if sweeps else OF_A_SWEEP):
             cure = "hydra.sweep.dir says where a sweep goes" if sweeps else "add --multirun"
             raise UserError(f"{key} must be left out {_where(sweeps)}: {cure}.")
+    paths: Any = OmegaConf.to_container(config, resolve=False)
+    if (came := paths.get("paths", {}).get("run_dir", RUN_DIR)) != RUN_DIR:
+        where = "hydra.sweep.dir" if sweeps else "hydra.run.dir"
+        raise UserError(f"paths.run_dir must be left out, got {came}: type {where} instead.")
     if config.hydra.job.chdir:
         raise UserError(
             f"hydra.job.chdir must be false, got {config.hydra.job.chdir}: paths are those of the "

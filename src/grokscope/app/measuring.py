@@ -235,13 +235,15 @@ def _put_in_place(place: Path) -> Iterator[Path]:
 
 
 def _clear_up(place: Path) -> None:
-    """Remove what killed processes have left; older rows that one had moved away come back."""
+    """Remove what earlier processes have left; older rows that one had moved away come back."""
     for left in place.parent.glob(f".{place.name}.*"):
-        if not left.is_symlink() and abandoned(left):
-            if left.suffix == ".old" and not place.exists():
-                os.rename(left, place)
-            else:
-                shutil.rmtree(left, ignore_errors=True)
+        if left.is_symlink():
+            continue
+        replaced = left.suffix == ".old" and place.exists()
+        if left.suffix == ".old" and not replaced and abandoned(left):
+            os.rename(left, place)
+        elif replaced or abandoned(left):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _measure_all(rows: CheckpointRows, checkpoints: Mapping[int, Path]) -> list[str]:

@@ -38,6 +38,13 @@ def is_own_refusal(error: BaseException) -> bool:
     return _is_within(places[-1], [PACKAGE]) and words[:1] == ["raise"] and len(words) > 1
 
 
+def is_of_system(error: BaseException) -> bool:
+    """Whether the system refuses a file that it names, with nothing of the user's in between."""
+    places = traceback.walk_tb(error.__traceback__)
+    told = isinstance(error, OSError) and error.filename is not None and error.strerror is not None
+    return told and all(_is_within(place, [PACKAGE, *OTHERS]) for place in places)
+
+
 def is_of_lightning(error: BaseException) -> bool:
     """Whether Lightning itself raised, with nothing of the user's or of ours in between."""
     places = list(traceback.walk_tb(error.__traceback__))

@@ -7,6 +7,7 @@ open a file there.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,22 +43,30 @@ def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, int]]:
 def _opened(path: Path, attempts: int = ATTEMPTS) -> tuple[h5py.File, int]:
     """The file of that name; the next one if another takes its place just now.
 
-    A run that ends renames a file over another, and HDF5 opens no file whose name is gone.
+    A run that ends renames a file over another, and HDF5 opens no file whose name is gone. Nor
+    does it try again after a signal, as Python does.
     """
     fd = open_regular(path)
     try:
         return _opened_by(fd), fd
     except BaseException as error:
-        replaced = isinstance(error, OSError) and not os.fstat(fd).st_nlink
+        again = isinstance(error, OSError) and (
+            error.errno == errno.EINTR or not os.fstat(fd).st_nlink
+        )
         os.close(fd)
-        if not replaced or attempts == 1:
+        if not again or attempts == 1:
             raise
     return _opened(path, attempts - 1)
 
 
 def _opened_by(fd: int) -> h5py.File:
     if DESCRIPTORS.is_dir():
-        return h5py.File(DESCRIPTORS / str(fd), "r", locking=False)
+        try:
+            return h5py.File(DESCRIPTORS / str(fd), "r", locking=False)
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, os.strerror(error.errno)) from error  # without its name
     return h5py.File(_Bytes(fd), "r")
 
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 
 from grokscope.store.layout import LIVE, ROOT
+from grokscope.store.memory import check_memory
 
 MOST_SHRUNK = 100  # of a whole file; deflate can 1032, but no file is NaN throughout
 SMALL = 2**28  # bytes that a column may have however small its file is
@@ -86,13 +87,23 @@ def check_rows(dataset: h5py.Dataset, rows: int) -> None:
 
 def check_size(file: h5py.File, dataset: h5py.Dataset, rows: int) -> None:
     """Refuse what would take far more memory than the file has bytes."""
-    row_bytes = dataset.nbytes // max(1, len(dataset))
+    row_bytes = _row_bytes(dataset)
     claimed, size = rows * row_bytes, file.id.get_filesize()
     most = size if dataset.chunks is None else max(SMALL, MOST_SHRUNK * size)
     if claimed > most:
         raise ValueError(f"{dataset.name} claims {claimed:,} bytes, more than the file can hold.")
     if dataset.chunks is not None:
         _check_chunks(dataset, row_bytes)
+
+
+def check_read(file: h5py.File, dataset: h5py.Dataset, rows: int) -> None:
+    """As :func:`check_size`, and refuse more than fits into memory: a file with holes is larger than it is."""
+    check_size(file, dataset, rows)
+    check_memory(str(dataset.name), rows * _row_bytes(dataset))
+
+
+def _row_bytes(dataset: h5py.Dataset) -> int:
+    return int(dataset.nbytes) // max(1, len(dataset))
 
 
 def _check_chunks(dataset: h5py.Dataset, row_bytes: int) -> None:

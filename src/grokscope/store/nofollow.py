@@ -35,7 +35,8 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
     """A descriptor of a regular file, opened without following a link or waiting for a writer.
 
     Raises:
-        NotPlainFileError: If it is a link, a folder, a device, a FIFO or a socket.
+        NotPlainFileError: If it is a link, a folder, a device, a FIFO or a socket; for writing,
+            also if it has other names (hard links), under which it would change unseen.
         OSError: As ``os.open``.
     """
     flags |= os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -46,8 +47,11 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
             raise NotPlainFileError(path, "a regular file") from None
         raise
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        there = os.fstat(fd)
+        if not stat.S_ISREG(there.st_mode):
             raise NotPlainFileError(path, "a regular file")
+        if flags & (os.O_WRONLY | os.O_RDWR) and there.st_nlink > 1:
+            raise NotPlainFileError(path, "a file of one name to be written in place")
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:
@@ -131,9 +135,11 @@ def _plain_entries(folder: Path) -> Iterator[Path]:
 
 def _kind(path: Path) -> str:
     try:
-        mode = os.lstat(path).st_mode
+        there = os.lstat(path)
     except OSError:
-        mode = 0
+        return "something else"
+    if stat.S_ISREG(there.st_mode) and there.st_nlink > 1:
+        return f"one with {there.st_nlink} names (hard links): make a copy"
     kinds = {
         stat.S_IFLNK: "a symbolic link, which is not followed",
         stat.S_IFDIR: "a folder",
@@ -143,4 +149,4 @@ def _kind(path: Path) -> str:
         stat.S_IFBLK: "a device",
         stat.S_IFREG: "a file",
     }
-    return kinds.get(stat.S_IFMT(mode), "something else")
+    return kinds.get(stat.S_IFMT(there.st_mode), "something else")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from grokscope.store.hdf5_files import open_hdf5
 from grokscope.store.headers import Headers
 from grokscope.store.layout import INDEX, ROOT, SCHEMA_VERSION, read_attribute
-from grokscope.store.nodes import check_link, check_rows, check_size, checked_node, column_of
+from grokscope.store.nodes import check_link, check_read, check_rows, checked_node, column_of
 from grokscope.store.nofollow import NotPlainFileError
 from grokscope.store.row_counts import RowCounts
 
@@ -103,7 +103,7 @@ class TableFile:
             if 0 <= row < count:
                 dataset = column_of(file, table, column)
                 check_rows(dataset, count)
-                check_size(file, dataset, 1)
+                check_read(file, dataset, 1)
                 return dataset[row]
         raise IndexError(f"row must be in 0..{count - 1}, got {row}.")
 
@@ -171,7 +171,7 @@ def columns_of(file: h5py.File, table: str) -> tuple[str, ...]:
 def _read(file: h5py.File, table: str, column: str, rows: int) -> NDArray:
     dataset = column_of(file, table, column)
     check_rows(dataset, rows)
-    check_size(file, dataset, rows)
+    check_read(file, dataset, rows)
     values = dataset[:rows]
     if column == "epoch" and not _ascends(values):
         raise ValueError(f"{dataset.name} must be epochs in ascending order.")
