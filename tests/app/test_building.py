@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from torch import nn
 
 from grokscope.app.build import build_model
 from grokscope.app.building import building
@@ -72,6 +74,7 @@ def test_a_run_is_evaluated(run, capsys):
         ("net.widths", [14, 10**12, 7]),
         ("net.widths", [14, 10**30, 7]),
         ("net.widths", []),
+        ("net.widths", [14, *[2] * 100_000, 7]),
         ("data.modulus", 20_000),
         ("data.modulus", 11),
         ("data.modulus", 5),
@@ -113,3 +116,12 @@ def test_more_than_the_free_memory_is_one_line_and_the_limit_goes_again(size):
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     with building(Path("x")):
         assert torch.ones(10**6).sum() == 10**6
+
+
+@pytest.mark.parametrize("make", [nn.ModuleList, lambda parts: nn.Sequential(*parts)])
+def test_a_net_of_very_many_parts_is_one_line_at_once(make):
+    begun = time.perf_counter()
+    with pytest.raises(UserError, match="more than 20,000 modules"), building(Path("x")):
+        make(nn.Linear(2, 2) for _ in range(100_000))
+    assert time.perf_counter() - begun < 10
+    assert len(nn.ModuleList(nn.Identity() for _ in range(20_001))) == 20_001

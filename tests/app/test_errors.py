@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import re
+from functools import partial
+
 import pytest
 from omegaconf import OmegaConf
 
-from grokscope.app.errors import UserError, explain, nearest_names, one_line_errors, refuse
+from grokscope.app.errors import (
+    UserError,
+    as_user_error,
+    explain,
+    nearest_names,
+    one_line_errors,
+    refuse,
+)
+from grokscope.store.replacing import replace_text
 
 CONFIG = OmegaConf.create(
     {
@@ -76,3 +87,18 @@ def test_a_constructor_s_refusal_becomes_a_user_error(error):
 def test_a_bug_stays_what_it_is():
     with pytest.raises(ZeroDivisionError), one_line_errors(CONFIG):
         raise ZeroDivisionError
+
+
+def test_what_the_system_refuses_names_the_file(tmp_path):
+    missing, found = tmp_path / "nothing" / "x", []
+    for work in (partial(replace_text, missing, "x"), lambda: missing.read_text()):
+        try:
+            work()
+        except OSError as error:
+            below = error.__traceback__.tb_next  # as if something of ours had caught it
+            found.append(as_user_error(error.with_traceback(below), CONFIG))
+    ours, mine = found  # the second is of the code here: a user's own
+    assert re.fullmatch(rf"{missing.parent}/\S+\.part: No such file or directory\.", str(ours))
+    assert not ours.hint
+    assert str(mine).startswith("FileNotFoundError: [Errno 2]")
+    assert "traceback" in mine.hint

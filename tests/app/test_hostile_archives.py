@@ -19,6 +19,7 @@ import torch
 from grokscope.app import archives
 from grokscope.app.checkpoint_io import CheckedCheckpoints
 from grokscope.app.checkpoints import TornCheckpointError, read_checkpoint
+from grokscope.store import memory
 
 LOOPS = {"fit_loop": {"epoch_progress": {"current": {"processed": 3}}}}
 REST = {"epoch": 2, "global_step": 3, "loops": LOOPS, "optimizer_states": []}
@@ -262,3 +263,13 @@ def test_the_copy_takes_twice_the_file_at_most(tmp_path):
     read_checkpoint(path)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown * 1024 < 2.5 * path.stat().st_size
+
+
+def test_what_does_not_fit_into_memory_is_not_copied(tmp_path, monkeypatch):
+    path = written(tmp_path / "x.ckpt", saved(GOOD, 2_000_000))
+    monkeypatch.setattr(memory, "LITTLE", 2**20)
+    monkeypatch.setattr(memory, "free_memory", lambda: 2**22)
+    with pytest.raises(TornCheckpointError, match=r"it takes [\d,]+ bytes of memory, and 4,194,304"):
+        read_checkpoint(path)
+    monkeypatch.setattr(memory, "free_memory", lambda: None)
+    read_checkpoint(path)

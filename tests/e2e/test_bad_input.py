@@ -32,6 +32,7 @@ MISSPELT = [
         "'~model.optimizer.betas'",
     ),
     ("+trainer.max_epoch=5", "trainer.max_epoch is not", "did you mean trainer.max_epochs?"),
+    ("paths.run_dir=out", "paths.run_dir must be left out, got out: type hydra.run.dir"),
     ("hydra.run.dirr=1", "hydra.run.dirr", "did you mean hydra.run.dir"),
     ("exprmnt=nanda", "exprmnt is not a setting", "did you mean experiment?"),
     ("optimizer=sgd", "optimizer is not", "did you mean optimizer@model.optimizer?"),

@@ -269,3 +269,19 @@ def _wait_for_rows(run: Path, process: subprocess.Popen) -> None:
             return
     process.kill()
     pytest.fail(f"no rows appeared: {process.communicate()}")
+
+
+def test_a_run_that_goes_on_with_another_processor_says_so(command, tiny, run):
+    info = json.loads((run / "run.json").read_text())
+    more = (*tiny, f"run={run}", "report=false")
+    assert not said(command("train", *more, "trainer.max_epochs=3"))
+    info["arithmetic"] |= {"processor": "another", "mkl": "SSE2", "environment": {}}
+    (run / "run.json").write_text(json.dumps(info))
+    (warning,) = said(command("train", *more, "trainer.max_epochs=4"))
+    assert "with another processor and mkl than before" in warning
+    assert not said(command("train", *more, "trainer.max_epochs=5"))
+
+
+def said(result) -> list[str]:
+    assert result.code == 0
+    return [line for line in (result.out + result.err).splitlines() if "last digits" in line]

@@ -225,6 +225,24 @@ def test_a_torn_checkpoint_is_skipped_with_a_warning(command, run):
     assert found.info["skipped"] == ["epoch_1.ckpt", "epoch_9.ckpt"]
 
 
+@pytest.mark.parametrize("state", ["killed between the renames", "removed in part", "whole"])
+def test_what_an_earlier_command_left_beside_its_rows_goes(command, run, state):
+    succeed(command, f"run={run}", "measures.kinds=[weight]")
+    place, moved = run / "measured" / "default", run / "measured" / ".default.1.old"
+    if state == "killed between the renames":
+        place.rename(moved)
+        result = command("measure", f"run={run}", "measures.kinds=[bogus]")
+        assert result.code == 1  # refused before anything is looked at
+        assert moved.exists()
+    else:
+        shutil.copytree(place, moved)
+    if state == "removed in part":
+        (moved / ".lock").unlink()
+    succeed(command, f"run={run}", "measures.kinds=[batch]", "replace=true")
+    assert [path.name for path in (run / "measured").iterdir()] == ["default"]
+    assert "gop/batch/trace" in Run.open(run).measured().metrics
+
+
 @pytest.mark.refusal
 def test_without_a_whole_checkpoint_nothing_is_written(command, run):
     for path in (run / "checkpoints").iterdir():

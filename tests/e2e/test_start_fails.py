@@ -145,6 +145,17 @@ def test_a_finished_run_stays_finished_when_its_going_on_fails(command, tiny, ru
     assert info(run)["status"] == "finished"
 
 
+@pytest.mark.refusal
+def test_files_of_hydra_that_cannot_be_written_name_the_folder(command, tiny):
+    Path("out").mkdir()
+    Path("out/.hydra").write_text("a file")
+    result = command("train", *tiny, *SHORT, "hydra.run.dir=out")
+    assert result.code == 1
+    where = Path("out/.hydra").absolute()
+    said = f"error: hydra.run.dir must be a folder to write into, got {where}: File exists.\n"
+    assert result.err == said
+
+
 def test_a_run_that_lightning_ends_early_is_not_finished(command, tiny):
     for setting in ("+trainer.max_steps=2", "+trainer.fast_dev_run=true"):
         result = command("train", *tiny, *SHORT, setting)

@@ -128,6 +128,22 @@ def test_nothing_but_a_file_is_replaced_or_opened(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_file_of_two_names_is_read_and_replaced_but_not_written_in_place(tmp_path):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "run").mkdir()
+    path = tmp_path / "run" / "train.log"
+    path.hardlink_to(tmp_path / "victim")
+    os.close(open_regular(path))
+    for flags in (os.O_WRONLY | os.O_APPEND, os.O_RDWR | os.O_CREAT, os.O_WRONLY | os.O_TRUNC):
+        with pytest.raises(NotPlainFileError, match=r"one name.* got one with 2 names \(hard"):
+            open_regular(path, flags)
+    with pytest.raises(NotPlainFileError, match=r"train\.log must be a file of one name"):
+        check_no_links(tmp_path / "run")
+    replace_text(path, "new")
+    check_no_links(tmp_path / "run")
+    assert (tmp_path / "victim").read_text() == "mine"
+
+
 def test_an_absent_file_is_the_ordinary_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         open_regular(tmp_path / "nothing")

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from grokscope.store import TableFile, writer
+from grokscope.store import TableFile, memory, writer
 from grokscope.store.layout import Column, Table
 from grokscope.store.writer import LiveFile, StoreFullError
 
@@ -78,6 +78,18 @@ def test_an_uncounted_row_is_not_returned(tmp_path, monkeypatch):
     with h5py.File(live.path) as plain:
         assert plain["loss"][5] == 5.1
     live.close()
+
+
+def test_a_column_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    filled(tmp_path).close()
+    file = TableFile(tmp_path / "metrics.h5")
+    monkeypatch.setattr(memory, "LITTLE", 0)
+    monkeypatch.setattr(memory, "free_memory", lambda: 100)
+    for read in (lambda: file.read("", "top"), lambda: dict(file.everything())):
+        with pytest.raises(ValueError, match=r"metrics\.h5 cannot be read: /(top|gop/batch/g) takes 1\d0"):
+            read()
+    assert file.read("", "top", first=3).shape == (3, 3)
+    assert file.read_row("", "top", 4).shape == (3,)
 
 
 @pytest.mark.parametrize(

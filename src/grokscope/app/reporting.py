@@ -43,7 +43,9 @@ def report(config: DictConfig) -> None:
         else:
             _report_one(config)
     except (ValueError, OSError) as error:
-        raise UserError(printable(str(error))) from error
+        output = config.output if isinstance(error, OSError) else None
+        where = "" if output is None else f"output={output}: "
+        raise UserError(printable(f"{where}{error}")) from error
 
 
 def _report_one(config: DictConfig) -> None:

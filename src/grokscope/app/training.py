@@ -32,12 +32,14 @@ from grokscope.app.resuming import is_finished
 from grokscope.app.storage import log_prediction, one_line_when_full, predict
 from grokscope.callbacks import GOPCallback, StopOnSignal
 from grokscope.models.memory import keep_freed_memory
+from grokscope.processor import arithmetic
 from grokscope.store.info import NAME as INFO
 from grokscope.store.info import environment, read_info, update_info
 from grokscope.store.lock import FolderLock
 from grokscope.store.replacing import make_folder, replace_text
 
 log = logging.getLogger(__name__)
+DECISIVE = ("processor", "mkl", "vectors", "threads")  # of arithmetic: what decides last digits
 CURVES = "curves.png"  # of the figures the one that every run has
 
 
@@ -85,12 +87,18 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
     """
     if not is_main_process():
         return
-    goes_on = is_finished(folder)
+    goes_on, changed = is_finished(folder), _changed_arithmetic(folder)
     if not goes_on:
         _write_settings(config, folder)
     log.info("Training %s with seed %s in %s", config.name, config.seed, folder)
     if parts.warning is not None:
         log.warning(parts.warning)
+    if changed:
+        log.warning(
+            "The run goes on with another %s than before (arithmetic in run.json): its last digits "
+            "may differ from those of an uninterrupted run.",
+            " and ".join(changed),
+        )
     with one_line_errors(config, "data"):
         parts.data.prepare_data()
         parts.data.setup("fit")
@@ -111,6 +119,14 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
         parts.trainer.callbacks.append(BeforeFirstPass(record))  # type: ignore[attr-defined]
     else:
         record()
+
+
+def _changed_arithmetic(folder: Path) -> list[str]:
+    """What of :func:`~grokscope.processor.arithmetic` was otherwise when this run was begun."""
+    before = read_info(folder).get("arithmetic")
+    now = arithmetic()
+    given = before if isinstance(before, dict) else now
+    return [name for name in DECISIVE if name in given and given[name] != now.get(name)]
 
 
 def _write_settings(config: DictConfig, folder: Path) -> None:

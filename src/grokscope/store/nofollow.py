@@ -19,6 +19,12 @@ OTHER_KINDS = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNO
 """What opening a link (the first two), a FIFO or socket, a folder, or a socket on macOS gives."""
 
 
+IN_PLACE = (".h5", ".csv", ".log", ".lock")
+"""How names end of files that are written to; others are replaced by new ones."""
+
+HYDRA = ".hydra"  # the folder of Hydra's files, which it writes to
+
+
 class NotPlainFileError(ValueError):
     """Where a file or folder of a run should be, there is a link or something else.
 
@@ -50,14 +56,24 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, mode: int = 0o666) -> int
         there = os.fstat(fd)
         if not stat.S_ISREG(there.st_mode):
             raise NotPlainFileError(path, "a regular file")
-        if flags & (os.O_WRONLY | os.O_RDWR) and there.st_nlink > 1:
-            raise NotPlainFileError(path, "a file of one name to be written in place")
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            check_one_name(path, there)
         if flags & os.O_TRUNC:
             os.ftruncate(fd, 0)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def check_one_name(path: Path, there: os.stat_result) -> None:
+    """Refuse to write in place to a file that has other names: it would change there unseen.
+
+    Raises:
+        NotPlainFileError: If it has hard links.
+    """
+    if there.st_nlink > 1:
+        raise NotPlainFileError(path, "a file of one name to be written in place")
 
 
 def check_replaceable(path: Path) -> None:
@@ -110,6 +126,8 @@ def readable_subfolder(root: Path, name: str) -> Path:
 def check_no_links(root: Path, left_out: tuple[str, ...] = ()) -> None:
     """Refuse a run's folder to be written to if a link or a pipe lies in it or in a folder there.
 
+    So is a hard link where a file is written in place.
+
     Args:
         root: The run's folder.
         left_out: Names of folders below in which links are in order.
@@ -131,6 +149,8 @@ def _plain_entries(folder: Path) -> Iterator[Path]:
                 yield Path(entry.path)
             elif not entry.is_file(follow_symlinks=False):
                 raise NotPlainFileError(Path(entry.path), "a file of the run")
+            elif folder.name == HYDRA or entry.name.endswith(IN_PLACE):
+                check_one_name(Path(entry.path), entry.stat(follow_symlinks=False))
 
 
 def _kind(path: Path) -> str:
