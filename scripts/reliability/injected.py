@@ -133,12 +133,17 @@ class Player:
             yield from judge.readable(run)
             counts["rows acknowledged"] += sum(map(len, required.values()))
             counts["left until the next start"] += bool(judge.left_over(run, reference))
+        stuck = "unlink" in case.fault.then  # then nobody can remove a draft
+        found = list(self._judge_end_of_run(case, outcome, runs, counts))
+        yield from (each for each in found if not (stuck and each[0] == "files left"))
+
+    def _judge_end_of_run(
+        self, case: Case, outcome: Outcome, runs: list[Path], counts: Counter[str]
+    ) -> Iterable[Finding]:
+        reference = self._ended[case.scenario]
         if len(runs) == 1 and (outcome.code == 0 or judge.is_finished(runs[0])):
-            yield from judge.complete(runs[0], reference)
-        elif outcome.code != 0:
-            stuck = "unlink" in case.fault.then  # then nobody can remove a draft
-            found = self._go_on(SCENARIOS[case.scenario], counts)
-            yield from (each for each in found if not (stuck and each[0] == "files left"))
+            return judge.complete(runs[0], reference)
+        return self._go_on(SCENARIOS[case.scenario], counts) if outcome.code else ()
 
     def _required(self, scenario: str, outcome: Outcome) -> dict[Key, list[int]]:
         """Rows that must be there: acknowledged by this process, or before its checkpoint."""

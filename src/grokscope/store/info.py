@@ -28,7 +28,7 @@ def read_info(folder: Path) -> dict[str, Any]:
     """Content of ``run.json``; empty if there is none.
 
     Raises:
-        ValueError: If the file is not a JSON object.
+        ValueError: If the file is not a JSON object, or cannot be read.
     """
     path = folder / NAME
     try:
@@ -37,7 +37,9 @@ def read_info(folder: Path) -> dict[str, Any]:
         return {}
     except NotPlainFileError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(info, dict):
         raise ValueError(f"{path} must hold a JSON object, got {type(info).__name__}.")

@@ -106,7 +106,7 @@ def read_sweep(folder: Path) -> Sweep:
 
     Raises:
         FileNotFoundError: If there is none.
-        ValueError: If it is not one.
+        ValueError: If it is not one, or cannot be read.
     """
     path = folder / NAME
     if not path.is_file():
@@ -120,7 +120,9 @@ def read_sweep(folder: Path) -> Sweep:
         _check_own("folder", [run.folder for run in runs])
     except KeyError as error:
         raise ValueError(f"{path} is not the list of a sweep's runs: no {error}.") from None
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not the list of a sweep's runs: {str(error)[:WORDS]}"
         ) from None
