@@ -162,3 +162,40 @@ def test_looking_through_a_large_pickle_takes_little_time():
     begun = time.process_time()
     check_pickle(data)
     assert time.process_time() - begun < 5
+
+
+COLLIDING = [n * (2**61 - 1) for n in range(1, 60_000)]  # one hash: Python takes it modulo that
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        dict.fromkeys(COLLIDING),
+        set(COLLIDING[:2000]),
+        {"deep": [{2**63: 1}]},
+        {(1, 2): 3},
+        {1.5: 2},
+        {(): 1},
+        {"set": {(1, 2)}},
+    ],
+    ids=["long", "set", "one", "tuple", "float", "empty tuple", "tuples in a set"],
+)
+def test_keys_whose_hashes_can_be_made_equal_are_refused(tmp_path, content):
+    path = with_pickle(tmp_path / "x.ckpt", pickled(content))
+    begun = time.perf_counter()
+    with pytest.raises(TornCheckpointError, match="keys other than text and numbers of 64 bits"):
+        read_checkpoint(path)
+    assert time.perf_counter() - begun < 5
+
+
+def test_a_list_that_grows_after_it_was_wrapped_is_no_way_around():
+    wrapped, grown = b"K\x01]q\x00\x85q\x01s", b"K\x02h\x00K\x05K\x06\x86as"
+    data = b"\x80\x02}" + wrapped + grown + b"K\x03cbuiltins\nset\nh\x01Rs."
+    assert pickle.loads(data)[3] == {(5, 6)}
+    with pytest.raises(ValueError, match="keys other than"):
+        check_pickle(data)
+
+
+def test_keys_of_real_checkpoints_are_read():
+    kept = {0: {"exp_avg": 1.5}, -(2**40): None, "a": {1, 2, "x"}, True: {}, None: [2**127]}
+    check_pickle(pickled(kept))

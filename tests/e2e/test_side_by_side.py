@@ -40,7 +40,9 @@ def test_one_gets_a_folder_that_several_name_and_the_others_write_nothing_there(
     assert sorted(codes) == [0, 1, 1, 1]
     refused = [line for line in ended if line]
     assert all(
-        line.startswith(("error: a run must have one writer", "error: hydra.run.dir must not hold"))
+        line.startswith(
+            ("error: a run must have one writer", "error: hydra.run.dir must not hold")
+        )
         for line in refused
     )
     assert [line.count("\n") for line in refused] == [1, 1, 1]

@@ -22,6 +22,11 @@ ADDED = {"APPEND": 1, "SETITEM": 2, "BUILD": 1}
 TO_MARK = {"APPENDS", "SETITEMS"}
 IGNORED = {"PROTO", "STOP"}
 
+KEY, KEYS, NOTHING = "key", "keys", "nothing"
+HASHED = {"collections OrderedDict", "builtins set", "__builtin__ set"}
+PLAIN_KEYS = {"BININT", "BININT1", "BININT2", "BINUNICODE", "NONE", "NEWTRUE", "NEWFALSE"}
+MOST_KEY = 2**63  # of longer numbers, and of tuples, as many as one likes have one hash
+OTHER_KEYS = "it has keys other than text and numbers of 64 bits"
 ENCODE, AS = "_codecs encode", "latin1"  # how bytes are written; other codecs take n^2 steps
 
 
@@ -32,10 +37,15 @@ class _Entry:
     Attributes:
         size: Entries in it, itself included.
         what: The name of a class, a text, or of a pair what its second entry is.
+        kind: ``KEY`` for what may be a key of a dictionary, ``KEYS`` for a list of such,
+            ``NOTHING`` for an empty tuple.
+        only: Of a tuple of one entry, that entry.
     """
 
     size: int = 1
     what: str | None = None
+    kind: str = ""
+    only: _Entry | None = None
 
 
 def check_pickle(data: bytes) -> None:
@@ -43,7 +53,8 @@ def check_pickle(data: bytes) -> None:
 
     The loader of ``weights_only`` executes nothing, but a pickle may repeat an entry in the next
     one and so on: sixty lines give a key whose hash takes 2^60 steps. So entries are counted as
-    often as they are repeated. Takes about a millisecond for each thousand entries.
+    often as they are repeated. Nor may a dictionary or a set have keys whose hashes can be made
+    equal, since then it takes n^2 steps. Takes about a millisecond for each thousand entries.
 
     Raises:
         ValueError: Naming what is wrong.
@@ -74,7 +85,7 @@ class _Scales:
         if name == "GLOBAL" and not CLASSES.fullmatch(argument):
             raise ValueError(f"it names {argument.replace(' ', '.')}")
         if name in LEAVES:
-            self._stack.append(_Entry(1, argument if isinstance(argument, str) else None))
+            self._stack.append(_leaf(name, argument))
         elif name in ("BINPUT", "LONG_BINPUT"):
             self._memo[argument] = self._stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
@@ -88,17 +99,31 @@ class _Scales:
         elif name in MADE_OF:
             self._make(name)
         elif name in ADDED or name in TO_MARK:
-            count = ADDED.get(name) or self._since_mark()
-            self._grow(self._taken(count))
+            self._add(name, ADDED.get(name) or self._since_mark())
         elif name not in IGNORED:
             raise ValueError(f"it has the pickle operation {name}")
 
     def _make(self, name: str) -> None:
         """A tuple of the upper entries, or what a class makes of one."""
-        what = self._stack[-1].what if name == "TUPLE2" else None
-        if name == "REDUCE" and self._stack[-2].what == ENCODE and self._stack[-1].what != AS:
+        last = self._stack[-1]
+        if name == "REDUCE" and self._stack[-2].what == ENCODE and last.what != AS:
             raise ValueError(f"it has bytes in another form than {AS}")
-        self._stack.append(_Entry(1 + self._taken(MADE_OF[name]), what))
+        if name == "REDUCE" and self._stack[-2].what in HASHED:
+            if last.kind != NOTHING and (last.only is None or last.only.kind != KEYS):
+                raise ValueError(OTHER_KEYS)
+        what = last.what if name == "TUPLE2" else None
+        only = last if name == "TUPLE1" else None
+        self._stack.append(_Entry(1 + self._taken(MADE_OF[name]), what, only=only))
+
+    def _add(self, name: str, count: int) -> None:
+        """Put the upper entries into the list or dictionary below them."""
+        added = self._stack[max(0, len(self._stack) - count) :]
+        if "SETITEM" in name and any(entry.kind != KEY for entry in added[::2]):
+            raise ValueError(OTHER_KEYS)
+        size = self._taken(count)
+        if self._stack[-1].kind == KEYS and any(entry.kind != KEY for entry in added):
+            self._stack[-1].kind = ""
+        self._grow(size)
 
     def _since_mark(self) -> int:
         return len(self._stack) - self._marks.pop()
@@ -115,3 +140,11 @@ class _Scales:
     def _grow(self, size: int) -> None:
         self._stack[-1].size += size
         self._seen = max(self._seen, self._stack[-1].size)
+
+
+def _leaf(name: str, argument: Any) -> _Entry:
+    """What an operation puts on the stack that takes nothing from it."""
+    what = argument if isinstance(argument, str) else None
+    plain = name in PLAIN_KEYS or (name == "LONG1" and -MOST_KEY <= argument < MOST_KEY)
+    kinds = {"EMPTY_LIST": KEYS, "EMPTY_TUPLE": NOTHING}
+    return _Entry(1, what, KEY if plain else kinds.get(name, ""))
