@@ -108,9 +108,9 @@ class _Scales:
         last = self._stack[-1]
         if name == "REDUCE" and self._stack[-2].what == ENCODE and last.what != AS:
             raise ValueError(f"it has bytes in another form than {AS}")
-        if name == "REDUCE" and self._stack[-2].what in HASHED:
-            if last.kind != NOTHING and (last.only is None or last.only.kind != KEYS):
-                raise ValueError(OTHER_KEYS)
+        hashed = name == "REDUCE" and self._stack[-2].what in HASHED
+        if hashed and last.kind != NOTHING and (last.only is None or last.only.kind != KEYS):
+            raise ValueError(OTHER_KEYS)
         what = last.what if name == "TUPLE2" else None
         only = last if name == "TUPLE1" else None
         self._stack.append(_Entry(1 + self._taken(MADE_OF[name]), what, only=only))

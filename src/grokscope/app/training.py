@@ -95,8 +95,8 @@ def _begin(config: DictConfig, parts: Parts, folder: Path) -> None:
         log.warning(parts.warning)
     if changed:
         log.warning(
-            "The run goes on with another %s than before (arithmetic in run.json): its last digits "
-            "may differ from those of an uninterrupted run.",
+            "The run goes on with another %s than before (arithmetic in run.json): its last "
+            "digits may differ from those of an uninterrupted run.",
             " and ".join(changed),
         )
     with one_line_errors(config, "data"):

@@ -97,7 +97,7 @@ def check_size(file: h5py.File, dataset: h5py.Dataset, rows: int) -> None:
 
 
 def check_read(file: h5py.File, dataset: h5py.Dataset, rows: int) -> None:
-    """As :func:`check_size`, and refuse more than fits into memory: a file with holes is larger than it is."""
+    """As :func:`check_size`, and refuse more than fits into memory, as a file with holes may."""
     check_size(file, dataset, rows)
     check_memory(str(dataset.name), rows * _row_bytes(dataset))
 
