@@ -39,12 +39,8 @@ def test_one_gets_a_folder_that_several_name_and_the_others_write_nothing_there(
     codes = [process.returncode for process in processes]
     assert sorted(codes) == [0, 1, 1, 1]
     refused = [line for line in ended if line]
-    assert all(
-        line.startswith(
-            ("error: a run must have one writer", "error: hydra.run.dir must not hold")
-        )
-        for line in refused
-    )
+    known = ("error: a run must have one writer", "error: hydra.run.dir must not hold")
+    assert all(line.startswith(known) for line in refused)
     assert [line.count("\n") for line in refused] == [1, 1, 1]
     seed = codes.index(0)
     assert json.loads((tmp_path / "one" / "run.json").read_text())["seed"] == seed
