@@ -22,7 +22,7 @@ MEMBER = re.compile(
     re.ASCII,
 )
 MOST_DIRECTORY = 2**24  # bytes of the central directory: about 200,000 tensors
-MOST_PICKLE = 2**24  # bytes: about 100,000 tensors
+MOST_PICKLE = 2**22  # bytes: about 25,000 tensors, and some seconds
 MOST_NOTE = 64  # bytes of a member that is neither the pickle nor a tensor
 CHUNK = 2**20
 END64, LOCATOR, END = 56, 20, 22  # bytes of the records after the directory

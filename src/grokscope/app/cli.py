@@ -72,10 +72,11 @@ def _of_hydra(error: OSError) -> UserError:
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     if hydra is None or error.errno is None:
         return as_user_error(error, OmegaConf.create({}))
-    key = "hydra.run" if hydra.mode == RunMode.RUN else "hydra.sweep"
-    folder = OmegaConf.select(hydra, key.partition(".")[2] + ".dir")
+    key, folder = "hydra.run.dir", hydra.run.dir
+    if hydra.mode == RunMode.MULTIRUN:
+        key, folder = "hydra.sweep.dir", hydra.sweep.dir
     where = error.filename or folder
-    return UserError(f"{key}.dir must be a folder to write into, got {where}: {error.strerror}.")
+    return UserError(f"{key} must be a folder to write into, got {where}: {error.strerror}.")
 
 
 def guard(task: Task) -> Task:
