@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from grokscope.analysis.run import printable
 from grokscope.app.checkpoints import check_same_settings
@@ -28,7 +28,7 @@ from grokscope.app.folders import (
 )
 from grokscope.app.hydra_settings import check_hydra_settings
 from grokscope.app.overrides import check_added_keys, describe_hydra_error
-from grokscope.app.paths import check_folder, expand_home, make_folder
+from grokscope.app.paths import check_folder, check_plain, expand_home, make_folder, set_path
 from grokscope.app.resuming import can_go_on, clear, earlier_run, is_finished
 from grokscope.app.storage import predicts_only
 from grokscope.app.stored import read_settings, value_at
@@ -63,7 +63,9 @@ class Validate(Callback):
             _find_earlier_run(config)
             _answer_for_finished_run(config)
             folder = Path(str(config.hydra.run.dir))
-            if not _is_chosen(config.hydra.run):
+            if _is_chosen(config.hydra.run):
+                check_plain("hydra.run.dir", str(folder))
+            else:
                 check_folder("hydra.run.dir", config.hydra.run.dir)
             forecast = validate(without_hydra(config), folder)
             if predicts_only(config):
@@ -116,13 +118,12 @@ def _find_earlier_run(config: DictConfig) -> None:
         return
     if is_finished(folder):
         _end_with(config, folder)
-    with read_write(config), read_write(config.hydra.run):
-        config.hydra.run.dir = str(folder)
-        if can_go_on(folder):
-            config.ckpt_path = str(folder)
-        elif is_main_process():
-            check_not_written(folder)
-            clear(folder)
+    set_path(config, "hydra.run.dir", folder)
+    if can_go_on(folder):
+        set_path(config, "ckpt_path", folder)
+    elif is_main_process():
+        check_not_written(folder)
+        clear(folder)
 
 
 def _answer_for_finished_run(config: DictConfig) -> None:
@@ -162,8 +163,7 @@ def _prepare_run_dir(config: DictConfig) -> None:
     if not is_main_process():
         return  # the first one looks; by now it may have begun
     if chosen and config.ckpt_path is None:
-        with read_write(config.hydra.run):
-            config.hydra.run.dir = str(claim(folder))
+        set_path(config, "hydra.run.dir", claim(folder))
         return
     check_not_written(folder)
     resumed = config.ckpt_path and checkpoint(config.paths.log_dir, config.name, config.ckpt_path)

@@ -31,6 +31,29 @@ def expand_home(config: DictConfig) -> None:
                 node[steps[-1]] = whole
 
 
+def set_path(config: DictConfig, key: str, path: Path) -> None:
+    """Put a path into a configuration; a part of it may be a stranger's.
+
+    Raises:
+        UserError: Naming the key, if Hydra would look up what stands in the path.
+    """
+    check_plain(key, str(path))
+    *names, last = key.split(".")
+    node: Container = reduce(lambda inner, name: inner[name], names, config)
+    with flag_override(node, ["readonly", "struct"], [False, False]):
+        node[last] = str(path)
+
+
+def check_plain(key: str, text: str) -> None:
+    """Refuse a path in which Hydra would look something up.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    if "${" in text or text == "???":
+        raise UserError(f"{key} must be a path without '${{', got {shown(text)}.")
+
+
 def _texts(node: Any, steps: Steps = ()) -> Iterator[tuple[Steps, str]]:
     """Each text of nested settings, and the way to it."""
     if isinstance(node, str):
@@ -69,6 +92,7 @@ def check_folder(key: str, value: object) -> Path:
     text = str(value)
     if type(value) not in (str, int) or not text.strip() or not text.isprintable():
         raise UserError(f"{wrong}.")
+    check_plain(key, text)
     if text.startswith("~"):
         raise UserError(f"{wrong}: there is no such home folder.")
     folder = Path(text).absolute()

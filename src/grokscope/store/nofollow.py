@@ -19,10 +19,7 @@ OTHER_KINDS = {errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.EOPNO
 """What opening a link (the first two), a FIFO or socket, a folder, or a socket on macOS gives."""
 
 
-IN_PLACE = (".h5", ".csv", ".log", ".lock")
-"""How names end of files that are written to; others are replaced by new ones."""
-
-HYDRA = ".hydra"  # the folder of Hydra's files, which it writes to
+SHARED = ("checkpoints",)  # in which files are never written in place, and may have other names
 
 
 class NotPlainFileError(ValueError):
@@ -126,7 +123,7 @@ def readable_subfolder(root: Path, name: str) -> Path:
 def check_no_links(root: Path, left_out: tuple[str, ...] = ()) -> None:
     """Refuse a run's folder to be written to if a link or a pipe lies in it or in a folder there.
 
-    So is a hard link where a file is written in place.
+    So is a file with other names (hard links): some are written in place.
 
     Args:
         root: The run's folder.
@@ -149,7 +146,7 @@ def _plain_entries(folder: Path) -> Iterator[Path]:
                 yield Path(entry.path)
             elif not entry.is_file(follow_symlinks=False):
                 raise NotPlainFileError(Path(entry.path), "a file of the run")
-            elif folder.name == HYDRA or entry.name.endswith(IN_PLACE):
+            elif folder.name not in SHARED:
                 check_one_name(Path(entry.path), entry.stat(follow_symlinks=False))
 
 

@@ -132,8 +132,10 @@ def read_sweep(folder: Path) -> Sweep:
 def _run(entry: Any) -> SweepRun:
     text = entry["folder"]
     folder = Path(text)
-    if folder.is_absolute() or ".." in folder.parts or not folder.parts or "\0" in text:
+    if folder.is_absolute() or ".." in folder.parts or not folder.parts:
         raise ValueError(f"{text!r} is not below the sweep's folder.")
+    if not text.isprintable() or "${" in text or text[0] == "~" or text == "???":
+        raise ValueError(f"{text!r} is not the name of a folder.")
     return SweepRun(_count(entry["number"]), _texts(entry["overrides"]), str(folder))
 
 

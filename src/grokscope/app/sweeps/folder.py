@@ -10,11 +10,11 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
 from grokscope.app.errors import UserError
 from grokscope.app.folders import claim, refuse_links
-from grokscope.app.paths import check_folder, make_folder
+from grokscope.app.paths import check_folder, make_folder, set_path
 from grokscope.store.sweep import NAME, SweepRun, identity, read_sweep
 
 CHOSEN = "/multiruns/"  # in the default of hydra.sweep.dir
@@ -44,8 +44,7 @@ def prepare_sweep_dir(config: DictConfig) -> None:
                 "resume=true."
             )
     refuse_links(folder)  # Hydra's sweepers write files there, too
-    with read_write(config.hydra.sweep):
-        config.hydra.sweep.dir = str(folder)
+    set_path(config, "hydra.sweep.dir", folder)
 
 
 def check_folders(runs: Iterable[SweepRun]) -> None:

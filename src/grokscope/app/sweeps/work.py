@@ -22,6 +22,7 @@ from grokscope.app.folders import (
     refuse_links,
     refuse_links_between,
 )
+from grokscope.app.paths import set_path
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
 from grokscope.store.lock import check_free
@@ -81,9 +82,8 @@ class Work:
     def job_config(self, run: SweepRun) -> DictConfig:
         """The configuration of a run, Hydra's own included."""
         config = self._numbered(run)
-        with read_write(config), open_dict(config.hydra):
-            config.hydra.sweep.dir = str(self.folder)
-            config.hydra.sweep.subdir = run.folder
+        set_path(config, "hydra.sweep.dir", self.folder)
+        set_path(config, "hydra.sweep.subdir", Path(run.folder))
         return config
 
     def _numbered(self, run: SweepRun) -> DictConfig:
@@ -96,7 +96,7 @@ class Work:
     def _train(self, config: DictConfig, folder: Path) -> None:
         refuse_links(folder)
         if can_go_on(folder):
-            OmegaConf.update(config, "ckpt_path", str(folder))
+            set_path(config, "ckpt_path", folder)
         elif is_main_process():
             check_not_written(folder)
             clear(folder)
