@@ -199,3 +199,17 @@ def test_a_list_that_grows_after_it_was_wrapped_is_no_way_around():
 def test_keys_of_real_checkpoints_are_read():
     kept = {0: {"exp_avg": 1.5}, -(2**40): None, "a": {1, 2, "x"}, True: {}, None: [2**127]}
     check_pickle(pickled(kept))
+
+
+def test_what_a_checkpoint_names_is_told_shortly(tmp_path):
+    path = with_pickle(tmp_path / "x.ckpt", b"\x80\x02c" + b"o" * 3_000_000 + b"\nsystem\n.")
+    with pytest.raises(TornCheckpointError) as caught:
+        read_checkpoint(path)
+    assert len(str(caught.value)) < 600 + len(str(path))
+    assert len(caught.value.why) < 600
+
+
+def test_a_tuple_in_a_tuple_without_end_is_no_key(tmp_path):
+    data = b"\x80\x02})" + b"\x85" * 200_000 + b"Ns."
+    with pytest.raises(TornCheckpointError, match="keys other than"):
+        read_checkpoint(with_pickle(tmp_path / "x.ckpt", data))

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import zlib
 
 import h5py
@@ -243,6 +244,15 @@ def test_a_whole_heap_is_read_in_every_form_of_attribute(path):
         with h5py.File(path, "r+", libver=version) as file:
             file["gop/batch"].attrs["layers"] = '["b"]'
         assert TableFile(path).attribute("gop/batch", "layers") == ["b"]
+
+
+def test_many_attributes_and_a_hole_without_end(path):
+    with h5py.File(path, "r+", libver="latest") as file:
+        file.attrs.update({f"note {number}": f"text {number}" for number in range(30)})
+    os.truncate(path, 2**42)
+    begun = time.perf_counter()
+    assert len(read_all(path)["gop/batch"]["epoch"]) == 100
+    assert time.perf_counter() - begun < 5
 
 
 def test_an_attribute_that_is_neither_number_nor_text(path):

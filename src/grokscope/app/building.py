@@ -28,8 +28,10 @@ def building(folder: Path) -> Iterator[None]:
     try:
         with _limited(), _counted():
             yield
-    except UserError:
-        raise
+    except UserError as error:
+        if str(folder) in str(error):
+            raise
+        raise UserError(f"{str(error).rstrip('.')} (settings of {folder}).") from error
     except Exception as error:
         words = " ".join(str(error).split())[:MOST_WORDS] or type(error).__name__
         raise UserError(

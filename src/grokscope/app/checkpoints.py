@@ -25,6 +25,7 @@ from grokscope.store.nofollow import NotPlainFileError
 
 UNREADABLE = (AssertionError, AttributeError, ImportError, EOFError, OSError, MemoryError)
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
+MOST_LETTERS = 300  # that a checkpoint has a say in
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
 FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
 
@@ -37,8 +38,9 @@ class TornCheckpointError(UserError):
     """
 
     def __init__(self, path: Path, why: str) -> None:
+        why = printable(why if len(why) <= MOST_LETTERS else f"{why[:MOST_LETTERS]}...")
         super().__init__(f"ckpt_path must be a checkpoint of a run, got {path}: {why}.")
-        self.path, self.why = path, printable(why)
+        self.path, self.why = path, why
 
 
 class NoCheckpointError(UserError):

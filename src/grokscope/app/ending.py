@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -43,31 +42,30 @@ class BeforeFirstPass(Callback):
 def noting_how_it_ends(config: DictConfig, folder: Path) -> Iterator[None]:
     """Write down why a run ended, if it does so before its time; it is ours, by its lock.
 
-    A run that had finished, and of which nothing has been changed yet, stays so.
+    A run that has done its passes stays finished, whatever fails after that.
 
     Raises:
         UserError: In place of any exception, with a line that says what failed. A full disk is
             left to :func:`grokscope.app.storage.one_line_when_full`.
         SystemExit: With the exit code of a process that a signal ended.
     """
-    before = read_info(folder)
     try:
         yield
     except Preempted as end:
-        _note(folder, before, end.status)
+        _note(folder, end.status)
         raise
     except SystemExit as end:  # Lightning's answer to a second Ctrl-C, and without ours to SIGTERM
-        _note(folder, before, "stopped")
+        _note(folder, "stopped")
         code = TERMINATED if isinstance(end, SIGTERMException) else INTERRUPTED
         raise SystemExit(code) from None
     except KeyboardInterrupt:
-        _note(folder, before, "stopped")
+        _note(folder, "stopped")
         raise
     except Exception as error:
         if full_disk_cause(error) is not None:
             raise
         told = as_user_error(error, config)
-        _note(folder, before, "failed", str(told))
+        _note(folder, "failed", str(told))
         log.info("The run failed: %s", told, exc_info=error)
         if isinstance(told, UnexpectedError):
             told.hint = f"; {folder / 'train.log'} or HYDRA_FULL_ERROR=1 shows the traceback."
@@ -76,11 +74,10 @@ def noting_how_it_ends(config: DictConfig, folder: Path) -> Iterator[None]:
         raise told from error
 
 
-def _note(folder: Path, before: dict[str, Any], status: str, error: str | None = None) -> None:
+def _note(folder: Path, status: str, error: str | None = None) -> None:
     if not is_main_process():
         return
     with suppress(OSError, ValueError):  # what ended the run is the error to raise
-        now = read_info(folder)
-        if before.get("status") == "finished" and now == before:
-            return
+        if read_info(folder).get("status") == "finished":
+            return  # it has done its passes, before or just now
         update_info(folder, status=status, error=error)

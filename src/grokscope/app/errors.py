@@ -25,6 +25,7 @@ from grokscope.app.unexpected import (
     is_of_system,
     is_own_refusal,
 )
+from grokscope.store.nofollow import NotPlainFileError
 
 TRACEBACK = "GROKSCOPE_TRACEBACK"  # set from HYDRA_FULL_ERROR, which the command line itself sets
 MOST_LETTERS = 4000  # of a line; the longest that we write lists the experiments
@@ -90,6 +91,8 @@ def as_user_error(error: Exception, config: DictConfig) -> UserError:
         return UserError(f"logger.wandb: {error}")
     if is_own_refusal(error):
         return UserError(str(error))
+    if isinstance(error.__cause__, NotPlainFileError):  # of a log that Hydra opens
+        return UserError(str(error.__cause__))
     if is_of_system(error):
         return UserError(f"{error.filename}: {error.strerror}.")  # type: ignore[attr-defined]
     return UnexpectedError(describe_unexpected(error))

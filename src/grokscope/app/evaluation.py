@@ -9,7 +9,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from grokscope.analysis.run import printable
 from grokscope.app.build import build_model, prepare_processor
 from grokscope.app.building import building
 from grokscope.app.checkpoints import (
@@ -36,7 +38,8 @@ def evaluate(config: DictConfig) -> None:
     with building(folder):
         rows = _scores(path, content, settings)
     done = passes_done(content)
-    table = Table("split", "loss", "accuracy", title=f"{folder} after {done} epochs")
+    title = Text(printable(f"{folder} after {done} epochs"))
+    table = Table("split", "loss", "accuracy", title=title)
     for name, (loss, accuracy) in rows.items():
         table.add_row(name, f"{loss:.6g}", f"{accuracy:.4f}")
     Console(width=100).print(table)
@@ -80,8 +83,9 @@ def find_run(config: DictConfig, script: str) -> Path:
 def _find(folder: Path, name: str) -> Path:
     path = _place(folder) / f"{name}.ckpt"
     if not path.is_file():
-        there = sorted(p.stem for p in path.parent.glob("*.ckpt"))
-        raise UserError(f"checkpoint must be one of {', '.join(there)}, got {name}.")
+        there = sorted(p.stem for p in path.parent.glob("*.ckpt") if p.is_file())
+        known = ", ".join(there) or "none: there is no checkpoint"
+        raise UserError(f"checkpoint must be one of {known}, got {name}.")
     return path
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from grokscope.app.errors import UserError
+from grokscope.app.overrides import is_of_a_run
 from grokscope.app.paths import check_name
 
 OF_A_SWEEP = ("hydra.sweep", "hydra.sweeper", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
@@ -31,6 +33,12 @@ def check_hydra_settings(config: DictConfig) -> None:
     if (came := paths.get("paths", {}).get("run_dir", RUN_DIR)) != RUN_DIR:
         where = "hydra.sweep.dir" if sweeps else "hydra.run.dir"
         raise UserError(f"paths.run_dir must be left out, got {came}: type {where} instead.")
+    for source in config.hydra.runtime.config_sources:
+        if source.provider.startswith("hydra.search") and is_of_a_run(Path(source.path)):
+            raise UserError(
+                f"hydra.searchpath must name folders of configurations, got {source.path}: it is "
+                "a run's, which may be a stranger's."
+            )
     if config.hydra.job.chdir:
         raise UserError(
             f"hydra.job.chdir must be false, got {config.hydra.job.chdir}: paths are those of the "

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -54,11 +55,11 @@ def measure(config: DictConfig) -> None:
     measures = _measures(config, settings)
     with one_line_errors(config, "measures"):
         wanted = GOPCallback(**measures | {"progress": _progress(measures)})
+    losses = _losses(folder, list(checkpoints))
     with building(folder):
         meter = _meter(config, settings, wanted)
     with building(folder), _plain_errors(config), _put_in_place(place) as draft:
-        epochs, losses = list(checkpoints), _losses(folder)
-        rows = CheckpointRows(draft, meter, wanted.progress, epochs, losses)
+        rows = CheckpointRows(draft, meter, wanted.progress, list(checkpoints), losses)
         skipped = _measure_all(rows, checkpoints)
         if len(skipped) == len(checkpoints):
             raise UserError(f"run must have a whole checkpoint, got {folder}: all are torn.")
@@ -188,19 +189,21 @@ def _device(config: DictConfig) -> torch.device:
         return torch.device(require_choice("device", config.device, present))
 
 
-def _losses(folder: Path) -> dict[int, dict[str, float]]:
-    """The run's own scalars by epoch; they are copied beside the new rows."""
+def _losses(folder: Path, epochs: list[int]) -> dict[int, dict[str, float]]:
+    """The run's own scalars at these epochs; they are copied beside the new rows."""
     try:
         metrics = Run.open(folder).metrics
     except FileNotFoundError:
         return {}
     if "epoch" not in metrics:
         return {}
-    epochs = metrics["epoch"].tolist()
+    found, places, _ = np.intersect1d(metrics["epoch"], epochs, return_indices=True)
     names = [n for n in metrics if "/" not in n and n.endswith(("_loss", "_acc"))]
-    columns = [metrics[name].tolist() for name in names]
-    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
-    return dict(zip(epochs, rows, strict=True))
+    columns = {name: metrics[name][places].tolist() for name in names}
+    return {
+        epoch: {name: column[i] for name, column in columns.items()}
+        for i, epoch in enumerate(found.tolist())
+    }
 
 
 @contextmanager
@@ -260,6 +263,8 @@ def _measure_all(rows: CheckpointRows, checkpoints: Mapping[int, Path]) -> list[
         try:
             rows.add(epoch, path)
         except TornCheckpointError as error:
+            if isinstance(error.__cause__, OSError):  # of the disk: it may be there next time
+                raise UserError(f"{path} {error.why}; epochs=... leaves it out.") from error
             skipped.append(path.name)
             print(f"warning: {path} is skipped: {error.why}.", file=sys.stderr)
     return skipped

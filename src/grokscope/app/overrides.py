@@ -24,10 +24,12 @@ from grokscope.app.errors import (
     unknown_key,
 )
 from grokscope.store.info import NAME as RUN
+from grokscope.store.sweep import NAME as SWEEP
 
 OPEN = ("callbacks", "data", "hydra", "logger", "measures.progress", "model", "net", "trainer")
 """Nodes to which + may add a key: their constructors refuse what they do not know."""
 
+SETTINGS = "config.yaml"  # of a run
 MOST_DIGITS = 4000  # Python reads at most 4,300
 
 EXTRAS = {"hydra/sweeper/optuna": "optuna"}
@@ -50,17 +52,28 @@ def check_arguments() -> None:
     args = vars(parser.parse_args())
     if args["resolve"] and not args["cfg"]:
         refuse("--resolve must come with --cfg job, got --resolve alone.")
-    if args["config_path"] and (Path(args["config_path"]) / RUN).exists():
-        refuse(
-            f"--config-path must be a folder of configurations, got {args['config_path']}: it is "
-            "a run. Go on with it by run=FOLDER; its .hydra/overrides.yaml has what was typed."
-        )
+    for name in ("config_path", "config_dir"):
+        if args[name] and is_of_a_run(Path(args[name])):
+            refuse(
+                f"--{name.replace('_', '-')} must be a folder of configurations, got "
+                f"{args[name]}: it is a run's, which may be a stranger's. Go on with a run by "
+                "run=FOLDER; its .hydra/overrides.yaml has what was typed."
+            )
     if args["experimental_rerun"] is not None:
         refuse("--experimental-rerun cannot be used: it would execute what a pickle says.")
     names = ("run", "multirun", "cfg", "shell_completion", "info")
     given = " and --".join(name for name in names if args[name])
     if " and " in given:
         refuse(f"only one of --{given} can be given.")
+
+
+def is_of_a_run(folder: Path) -> bool:
+    """Whether a folder is a sweep's or a run's, or lies in a run's."""
+    whole = folder.resolve()
+    return (whole / SWEEP).exists() or any(
+        (place / RUN).exists() and ((place / ".hydra").exists() or (place / SETTINGS).exists())
+        for place in (whole, *whole.parents)
+    )
 
 
 def _refuse_option(message: str) -> NoReturn:

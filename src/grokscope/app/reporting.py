@@ -52,13 +52,13 @@ def _report_one(config: DictConfig) -> None:
     """Page, figures and films of one run."""
     run, formats = _run(config), _formats(config)
     films = require_bool("animations", config.animations)
-    print(write_report(run, _output(config)))
+    _say(write_report(run, _output(config)))
     if formats or films:
         from grokscope.app.drawing import save_films, save_paper_figures
 
         saved = save_paper_figures(run, formats) if formats else []
         saved += save_films(run) if films else []
-        print(f"{len(saved)} files in {run.path / FIGURES}")
+        _say(f"{len(saved)} files in {run.path / FIGURES}")
 
 
 def _formats(config: DictConfig) -> list[str]:
@@ -77,7 +77,9 @@ def _output(config: DictConfig) -> Path | None:
     """Where the page goes; None is the run's folder."""
     if config.output is None:
         return None
-    path = Path(str(config.output))
+    if not isinstance(config.output, str):
+        raise UserError(f"output must be the name of a file, got {config.output!r}.")
+    path = Path(config.output)
     if not path.parent.is_dir():
         raise UserError(f"output must lie in a folder that exists, got {path}.")
     try:
@@ -107,7 +109,7 @@ def _serve(run: Run, host: str, port: int) -> None:
             f"host={host} port={port} cannot be served: {error.strerror}; port=0 takes a free one."
         ) from None
     signal.signal(signal.SIGTERM, _interrupt)
-    print(f"{run.path} at {server.url} (Ctrl-C ends it)", flush=True)
+    _say(f"{run.path} at {server.url} (Ctrl-C ends it)")
     with server, suppress(KeyboardInterrupt):
         server.serve_forever(poll_interval=0.2)
 
@@ -131,11 +133,16 @@ def _compare(config: DictConfig) -> None:
     found = list(_readable(every.values()))
     if not found:
         raise UserError(f"runs must hold at least one run, got none in {folders[0]}.")
-    print(write_comparison(found, _output(config) or folders[0] / COMPARISON))
+    _say(write_comparison(found, _output(config) or folders[0] / COMPARISON))
     if formats:
         shown = comparison_panels(run_groups(found))
         saved = save_panels(shown, subfolder(folders[0], FIGURES, create=True), formats)
-        print(f"{len(saved)} files in {folders[0] / FIGURES}")
+        _say(f"{len(saved)} files in {folders[0] / FIGURES}")
+
+
+def _say(text: object) -> None:
+    """Print what has a path in it, whose folders may be named by a stranger."""
+    print(printable(str(text)), flush=True)
 
 
 def _readable(found: Iterable[Run]) -> Iterator[Snapshot]:

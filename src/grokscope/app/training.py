@@ -28,6 +28,7 @@ from grokscope.app.folders import is_main_process, no_second_writer
 from grokscope.app.making_room import making_room
 from grokscope.app.peers import ended_by_signals_while_waiting
 from grokscope.app.pictures import attach
+from grokscope.app.restoring import naming_the_checkpoint
 from grokscope.app.resuming import is_finished
 from grokscope.app.storage import log_prediction, one_line_when_full, predict
 from grokscope.callbacks import GOPCallback, StopOnSignal
@@ -143,7 +144,11 @@ def _fit(parts: Parts, folder: Path, passes: int) -> bool:
         if is_main_process():
             update_info(folder, status=status)
 
-    with quiet(), ended_by_signals_while_waiting(parts.trainer, note):
+    with (
+        quiet(),
+        ended_by_signals_while_waiting(parts.trainer, note),
+        naming_the_checkpoint(parts.ckpt_path, parts.trainer),
+    ):
         parts.trainer.fit(
             parts.model, datamodule=parts.data, ckpt_path=parts.ckpt_path, weights_only=True
         )

@@ -40,9 +40,14 @@ def is_own_refusal(error: BaseException) -> bool:
 
 def is_of_system(error: BaseException) -> bool:
     """Whether the system refuses a file that it names, with nothing of the user's in between."""
-    places = traceback.walk_tb(error.__traceback__)
     told = isinstance(error, OSError) and error.filename is not None and error.strerror is not None
-    return told and all(_is_within(place, [PACKAGE, *OTHERS]) for place in places)
+    return told and not is_users_own(error)
+
+
+def is_users_own(error: BaseException) -> bool:
+    """Whether it was raised in code of the user's, or in what that called."""
+    places = traceback.walk_tb(error.__traceback__)
+    return any(not _is_within(place, [PACKAGE, *OTHERS]) for place in places)
 
 
 def is_of_lightning(error: BaseException) -> bool:
@@ -51,8 +56,8 @@ def is_of_lightning(error: BaseException) -> bool:
     names = [str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in places]
     last = len(names) - 1 - names[::-1].index("grokscope") if "grokscope" in names else -1
     between = set(names[last + 1 : -1]) - {"lightning", "lightning_utilities"}
-    own = any(not _is_within(place, [PACKAGE, *OTHERS]) for place in places)
-    return bool(names) and names[-1] == "lightning" and not between - {"contextlib"} and not own
+    ours = not between - {"contextlib"} and not is_users_own(error)
+    return bool(names) and names[-1] == "lightning" and ours
 
 
 def _is_within(place: Place, folders: list[Path]) -> bool:

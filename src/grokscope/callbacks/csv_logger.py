@@ -151,8 +151,7 @@ class CSVLogger(Logger):
         with open(fd, newline="", encoding="utf-8-sig") as file:
             try:
                 lines = iter(lambda: file.readline(MOST_LINE), "")
-                whole = (line for line in lines if line.endswith("\n") and "\0" not in line)
-                yield from (fields for fields in csv.reader(whole) if fields)
+                yield from (fields for fields in csv.reader(_whole_lines(lines)) if fields)
             except (csv.Error, UnicodeDecodeError) as error:
                 raise self._foreign([str(error)]) from None
 
@@ -187,6 +186,15 @@ def _append(path: Path, data: bytes) -> None:
         except OSError:
             file.truncate(size)
             raise
+
+
+def _whole_lines(lines: Iterator[str]) -> Iterator[str]:
+    """All but a last one that a cut has torn; where zeros begin, nothing was written any more."""
+    for line in lines:
+        if "\0" in line:
+            return
+        if line.endswith("\n"):
+            yield line
 
 
 def _whole(text: str) -> int | None:

@@ -8,6 +8,7 @@ our files consist of carries checksums or has been found to be refused by the li
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator
@@ -73,13 +74,14 @@ class Headers:
         """
         if self._all_heaps:
             return
-        overlap = len(HEAP) - 1
-        for start in range(0, self._size, SCANNED):
+        overlap, start = len(HEAP) - 1, 0
+        while (start := _next_data(self._fd, start, self._size)) < self._size:
             block = os.pread(self._fd, SCANNED + overlap, start)
             place = block.find(HEAP)
             while place >= 0:
                 self._check_heap(start + place)
                 place = block.find(HEAP, place + 1)
+            start += SCANNED
         self._all_heaps = True
 
     def _read(self, address: int, count: int) -> bytes:
@@ -127,6 +129,14 @@ class Headers:
                 raise ValueError("a heap in it is damaged.")
             place += taken
         self._checked.add(address)
+
+
+def _next_data(fd: int, start: int, size: int) -> int:
+    """Where a file has content from ``start`` on; holes read as zeros and may be huge."""
+    try:
+        return os.lseek(fd, start, os.SEEK_DATA)
+    except OSError as error:
+        return size if error.errno == errno.ENXIO else start  # none left, or not known
 
 
 def _split(block: bytes, flags: int | None) -> Iterator[Message]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from grokscope.analysis.report.live import LiveDocument, LiveServer
+from grokscope.analysis.report.live import IDLE_SECONDS, LiveDocument, LiveServer, _Handler
 from grokscope.analysis.run import Run
 from grokscope.store.info import update_info
 
@@ -215,3 +215,11 @@ def test_closing_waits_for_the_document_that_is_being_made(synthetic, monkeypatc
     server.shutdown()
     server.server_close()
     assert moments == ["begun", "made"]
+
+
+def test_a_connection_that_asks_nothing_is_closed(server, monkeypatch):
+    monkeypatch.setattr(_Handler, "timeout", 0.2)
+    with socket.create_connection(server.server_address[:2], timeout=5) as idle:
+        assert idle.recv(1) == b""
+    assert ask(server)[0] == 200
+    assert 10 < IDLE_SECONDS < 100

@@ -16,6 +16,7 @@ from grokscope.analysis.report.document import run_document
 from grokscope.analysis.report.page import document_json, page_html
 from grokscope.analysis.run import Run
 
+IDLE_SECONDS = 30.0  # after which a connection that asks nothing is closed
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 EVERYWHERE = frozenset({"", "0.0.0.0", "::"})  # the user has opened it to any name
 HEADERS = {
@@ -105,6 +106,7 @@ class LiveServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: LiveServer
     protocol_version = "HTTP/1.1"
+    timeout = IDLE_SECONDS
 
     def do_GET(self) -> None:
         if not self.server.knows(self.headers.get("Host", "")):

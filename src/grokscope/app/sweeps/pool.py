@@ -23,7 +23,7 @@ from grokscope.app.sweeps.work import Work
 from grokscope.callbacks.stop import Preempted
 from grokscope.processor import make_products_repeatable
 from grokscope.store.info import read_info, update_info
-from grokscope.store.nofollow import open_regular
+from grokscope.store.nofollow import NotPlainFileError, open_regular
 from grokscope.store.replacing import make_folder
 from grokscope.store.sweep import SweepRun
 
@@ -155,7 +155,7 @@ def _serve(connection: Connection, at_once: int) -> None:
         work: Work = cloudpickle.loads(connection.recv_bytes())
         while True:
             run = connection.recv()
-            with suppress(OSError):  # no folder, or no room in it: the run will say so
+            with suppress(OSError, NotPlainFileError):  # the run will say so
                 _redirect(work.folder / run.folder)
             answer = None
             try:
