@@ -264,7 +264,7 @@ def _measure_all(rows: CheckpointRows, checkpoints: Mapping[int, Path]) -> list[
             rows.add(epoch, path)
         except TornCheckpointError as error:
             if isinstance(error.__cause__, OSError):  # of the disk: it may be there next time
-                raise UserError(f"{path} {error.why}; epochs=... leaves it out.") from error
+                raise UserError(f"{path}: {error.why}; epochs=... leaves it out.") from error
             skipped.append(path.name)
             print(f"warning: {path} is skipped: {error.why}.", file=sys.stderr)
     return skipped

@@ -14,7 +14,7 @@ from typing import Any
 from grokscope.processor import arithmetic
 from grokscope.store.nofollow import NotPlainFileError, open_regular
 from grokscope.store.pwrite import write_at
-from grokscope.store.replacing import make_folder, replace_bytes, to_disk
+from grokscope.store.replacing import make_folder, naming, replace_bytes, to_disk
 from grokscope.store.text import check_number, read_text
 
 NAME = "run.json"
@@ -62,7 +62,8 @@ def update_info(folder: Path, **entries: Any) -> None:
     except OSError as error:
         if error.errno not in FULL or not (folder / NAME).exists():
             raise
-        _overwrite(folder / NAME, content)
+        with naming(folder / NAME):
+            _overwrite(folder / NAME, content)
 
 
 def _overwrite(path: Path, content: bytes) -> None:
