@@ -8,9 +8,18 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from grokscope.app.errors import UserError
 from grokscope.app.unexpected import describe_unexpected, is_own_refusal, is_users_own
+
+OTHER_CAUSES = (
+    UserError,
+    MisconfigurationException,  # a setting of the trainer
+    OSError,
+    MemoryError,
+    torch.OutOfMemoryError,
+)
 
 
 class _FirstPass(Callback):
@@ -33,14 +42,17 @@ def naming_the_checkpoint(path: str | Path | None, trainer: Trainer) -> Iterator
     Raises:
         UserError: In place of an error that nobody has foreseen and no code of the user's raised.
     """
+    if path is None:
+        yield
+        return
     first = _FirstPass()
     trainer.callbacks.append(first)  # type: ignore[attr-defined]
     try:
         yield
-    except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
+    except OTHER_CAUSES:
         raise
     except Exception as error:
-        if path is None or first.done or is_own_refusal(error) or is_users_own(error):
+        if first.done or is_own_refusal(error) or is_users_own(error):
             raise
         raise UserError(
             f"ckpt_path must be a checkpoint that this run can go on from, got {path}: "
