@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from grokscope import Run
+from grokscope.app import checkpoints
 
 OFTEN = ("schedule.checkpoint=every 2", "report=false", "hydra.run.dir=run")
 
@@ -82,3 +84,34 @@ def test_a_disk_that_is_full_at_the_last_checkpoint_does_not_finish_the_run(
     assert Run.open("run").status == "finished"
     assert Run.open("run").metrics["epoch"].tolist() == [*range(5)]
     assert Path("run/checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.refusal
+@pytest.mark.parametrize("how", ["run=run", "resume=true"])
+@pytest.mark.parametrize("fault", ["EIO", "no memory", "rows"])
+def test_nothing_is_begun_anew_where_checkpoints_may_be_whole(
+    command, tiny, longer, monkeypatch, how, fault
+):
+    info = (longer / "run.json").read_text().replace("finished", "killed")
+    (longer / "run.json").write_text(info)
+
+    def refused(path):
+        if fault == "EIO":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        raise MemoryError
+
+    if fault == "rows":
+        for path in (longer / "checkpoints").glob("epoch_*"):
+            path.unlink()
+        shutil.copy("earlier/metrics.h5", longer / "metrics.h5")
+    else:
+        monkeypatch.setattr(checkpoints, "checked_copy", refused)
+    before = {p: p.stat().st_ino for p in longer.rglob("*") if p.suffix in (".h5", ".ckpt")}
+    where = OFTEN if how == "resume=true" else OFTEN[:-1]
+    done = command("train", *tiny, *where, how, "trainer.max_epochs=10")
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert "run" in done.err
+    after = {p: p.stat().st_ino for p in longer.rglob("*") if p.suffix in (".h5", ".ckpt")}
+    assert after == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -31,6 +32,42 @@ def test_a_failed_update_leaves_the_old_file_and_no_draft(tmp_path, monkeypatch)
         info.update_info(tmp_path, status="finished")
     assert info.read_info(tmp_path) == {"status": "running"}
     assert os.listdir(tmp_path) == [info.NAME]
+
+
+def test_a_kill_on_a_full_disk_leaves_json(tmp_path, monkeypatch):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    info.update_info(tmp_path, status="running", note="x" * 100)
+    monkeypatch.setattr(info, "replace_bytes", full)
+    monkeypatch.setattr(info, "to_disk", killed)
+    monkeypatch.setattr(info, "open", Untruncated, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        info.update_info(tmp_path, status="failed", note="")
+    monkeypatch.undo()
+    assert info.read_info(tmp_path) == {"status": "failed", "note": ""}
+
+
+class Untruncated:
+    """A file whose process is killed before it is cut."""
+
+    def __init__(self, *arguments, **settings):
+        self._file = open(*arguments, **settings)  # noqa: SIM115 - closed below
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def truncate(self, size):
+        raise KeyboardInterrupt
 
 
 def test_a_folder_without_the_file_has_no_entries(tmp_path):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import h5py
 import numpy as np
 import pytest
 
-from grokscope.store import RunWriter, TableFile, hdf5_files, periodic_sync, run_writer
+from grokscope.store import RunWriter, TableFile, hdf5_files, periodic_sync, run_writer, writer
 from grokscope.store.layout import Column, Table
 from grokscope.store.row_checks import RowChecks, first_bad
 from grokscope.store.run_writer import METRICS
@@ -248,3 +251,98 @@ def test_notes_of_a_user_are_kept_by_resuming_and_in_the_final_form(tmp_path):
 
 def test_the_default_is_that_of_the_documentation():
     assert run_writer.SYNC_SECONDS == 5.0
+
+
+def broken_once(monkeypatch):
+    """The next sync fails, as Linux tells of lost pages, and later ones succeed."""
+    failed = []
+
+    def sync(fd):
+        if not failed:
+            failed.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(writer, "to_disk", sync)
+
+
+def synced(path):
+    with h5py.File(path, "r") as file:
+        return int(file["synced/rows"][0])
+
+
+def test_rows_that_may_be_lost_are_never_noted_as_synced(tmp_path, monkeypatch):
+    live = LiveFile(tmp_path / METRICS, [(ROOT, 60)])
+    live.extend("", rows_of(ROOT, 0, 5))
+    live.sync()
+    live.extend("", rows_of(ROOT, 5, 9))
+    broken_once(monkeypatch)
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output"):
+            live.sync()
+    live.close()
+    assert synced(tmp_path / METRICS) == 5
+
+
+def test_a_run_whose_rows_may_be_lost_is_closed_and_not_finalised(tmp_path, monkeypatch):
+    run = RunWriter(tmp_path, {METRICS: [(ROOT, 60)]}, sync_seconds=1000)
+    run.extend(METRICS, "", rows_of(ROOT, 0, 5))
+    broken_once(monkeypatch)
+    with pytest.raises(OSError, match="Input/output"):
+        run.finalise()
+    run.close()
+    assert synced(tmp_path / METRICS) == 0
+    assert not TableFile(tmp_path / METRICS).final
+
+
+@pytest.mark.parametrize("way", ["grow", "finalise"])
+@pytest.mark.parametrize("loss", ["a row", "the file"])
+def test_no_file_is_rewritten_without_all_its_rows(tmp_path, way, loss):
+    run = RunWriter(tmp_path, {METRICS: [(ROOT, None)]}, sync_seconds=1000)
+    run.extend(METRICS, "", rows_of(ROOT, 0, 5))
+    if loss == "a row":
+        lose(tmp_path / METRICS, "live/rows", 3)
+    else:
+        (tmp_path / METRICS).rename(tmp_path / "moved.h5")
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(OSError):  # noqa: PT011 - with the file's name, or without it
+        run._grow(METRICS) if way == "grow" else run.finalise()
+    run.close()
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize("at", range(0, 60, 7))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_while_hdf5_writes_is_answered_after_that(tmp_path, at, number):
+    """In a process of its own: a handler that raised there used to end it."""
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_power_cut import METRICS, ROOT, RunWriter, TableFile, hdf5_files, rows_of
+class Stop(BaseException): pass
+def stop(number, frame): raise Stop
+signal.signal({int(number)}, stop)
+run = RunWriter(Path({str(tmp_path)!r}), {{METRICS: [(ROOT, 60)]}}, sync_seconds=1000)
+run.extend(METRICS, "", rows_of(ROOT, 0, 50))
+calls, seek = 0, hdf5_files._Target.seek
+def signalled(self, *given):
+    global calls
+    calls += 1
+    if calls == {at}:
+        os.kill(os.getpid(), {int(number)})
+    return seek(self, *given)
+hdf5_files._Target.seek = signalled
+try:
+    run.finalise()
+    print("done")
+except Stop:
+    print("stopped")
+assert TableFile(Path({str(tmp_path)!r}) / METRICS).rows("") == 50
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout in ("stopped\n", "done\n")
+    assert (done.stdout == "done\n") <= (at == 0 or at > 20)
+    assert sorted(os.listdir(tmp_path)) == [".lock", METRICS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
 import threading
@@ -77,6 +78,34 @@ def test_a_file_system_that_cannot_sync_folders_is_no_error(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", unable)
     assert replace_text(tmp_path / "a.txt", "new").read_text() == "new"
+
+
+def test_a_folder_that_may_not_be_read_is_no_error(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refused(path, flags, *mode, **more):
+        if flags & os.O_DIRECTORY:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, flags, *mode, **more)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert replace_text(tmp_path / "a.txt", "new").read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [errno.ENOTSUP, errno.EIO])
+def test_where_macos_cannot_empty_the_disk_s_cache_it_syncs(tmp_path, monkeypatch, error):
+    def refused(fd, what):
+        raise OSError(error, os.strerror(error))
+
+    calls = calls_of(monkeypatch)
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    if error == errno.EIO:
+        with pytest.raises(OSError, match="Input/output"):
+            replace_text(tmp_path / "a.txt", "new")
+        return
+    replace_text(tmp_path / "a.txt", "new")
+    assert [name for name, _ in calls] == ["fsync", "replace", "fsync"]
 
 
 def test_many_writers_at_once_leave_one_whole_file(tmp_path):

@@ -239,6 +239,19 @@ def test_a_damaged_heap_of_texts_does_not_hang(path, damage):
         TableFile(path).attribute("gop/batch", "layers")
 
 
+@pytest.mark.parametrize("node", ["/", "gop/batch", "rows/gop/batch", "check/rows"])
+def test_a_damaged_heap_does_not_hang_a_run_that_goes_on(path, node):
+    with h5py.File(path, "r+") as file:
+        node = node if node in file else "/"  # a final file has no checksums
+        file[node].attrs["a note"] = "of a user, in a heap of its own " * 20
+    content = path.read_bytes()
+    start = content.rindex(b"GCOL")
+    path.write_bytes(content[: start + 16] + bytes(200) + content[start + 216 :])
+    with pytest.raises(ValueError, match="damaged"):
+        RunWriter(path.parent, {"metrics.h5": [(TABLE, 100), (DEEP, 100)]}, resume_epoch=50)
+    assert path.read_bytes()[start : start + 4] == b"GCOL"
+
+
 def test_a_whole_heap_is_read_in_every_form_of_attribute(path):
     for version in ("earliest", "v108", "latest"):
         with h5py.File(path, "r+", libver=version) as file:

@@ -21,10 +21,12 @@ from grokscope.app.saved_rows import missing_rows
 from grokscope.app.stored import read_settings, value_at
 from grokscope.store.checkpoint_files import FOLDER, LAST, scheduled
 from grokscope.store.info import read_info
+from grokscope.store.memory import TooLargeError
 from grokscope.store.nofollow import NotPlainFileError
 
 UNREADABLE = (AssertionError, AttributeError, ImportError, EOFError, OSError, MemoryError)
 NEEDED = {"state_dict", "epoch", "global_step", "loops", "optimizer_states"}
+ITSELF, MACHINE, ROWS = "itself", "machine", "rows"
 MOST_LETTERS = 300  # that a checkpoint has a say in
 KEPT = ("seed", "data", "net", "model", "measures", "trainer.precision")
 FREE = ("data.data_dir", "data.download", "model.steps_per_call", "measures.on_nonfinite")
@@ -35,12 +37,14 @@ class TornCheckpointError(UserError):
 
     Attributes:
         why: What is wrong with it.
+        cause: ``ITSELF``, ``MACHINE`` where it may be whole all the same, since the disk or the
+            memory does not let it be read, or ``ROWS`` where those before it are missing.
     """
 
-    def __init__(self, path: Path, why: str) -> None:
+    def __init__(self, path: Path, why: str, cause: str = ITSELF) -> None:
         why = printable(why if len(why) <= MOST_LETTERS else f"{why[:MOST_LETTERS]}...")
         super().__init__(f"ckpt_path must be a checkpoint of a run, got {path}: {why}.")
-        self.path, self.why = path, why
+        self.path, self.why, self.cause = path, why, cause
 
 
 class NoCheckpointError(UserError):
@@ -65,9 +69,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except NotPlainFileError as error:
         raise TornCheckpointError(path, f"it is not a file but {error.came}") from error
     except OSError as error:
-        raise TornCheckpointError(path, f"it cannot be read ({error.strerror})") from error
+        why = f"it cannot be read ({error.strerror})"
+        raise TornCheckpointError(path, why, MACHINE) from error
     except ValueError as error:
-        raise TornCheckpointError(path, str(error).rstrip(".")) from error
+        cause = MACHINE if isinstance(error, TooLargeError) else ITSELF
+        raise TornCheckpointError(path, str(error).rstrip("."), cause) from error
+    except MemoryError as error:
+        raise TornCheckpointError(path, "it does not fit into memory", MACHINE) from error
     content = _loaded(path, copy)
     try:
         _check_content(path, content, size)
@@ -83,7 +91,9 @@ def _loaded(path: Path, copy: BytesIO) -> Any:
     except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise TornCheckpointError(path, OTHER) from error
     except UNREADABLE as error:
-        raise TornCheckpointError(path, f"it cannot be read ({type(error).__name__})") from error
+        cause = MACHINE if isinstance(error, (OSError, MemoryError)) else ITSELF
+        why = f"it cannot be read ({type(error).__name__})"
+        raise TornCheckpointError(path, why, cause) from error
 
 
 def _check_content(path: Path, content: Any, size: int) -> None:
@@ -108,7 +118,7 @@ def read_with_rows(path: Path) -> dict[str, Any]:
     """
     content, folder = read_checkpoint(path), folder_of(path)
     if folder is not None and (why := missing_rows(folder, content, passes_done(content))):
-        raise TornCheckpointError(path, why)
+        raise TornCheckpointError(path, why, ROWS)
     return content
 
 
@@ -116,8 +126,9 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
     """The newest checkpoint of a run to go on from, its content, and a warning if others can't be.
 
     Raises:
-        NoCheckpointError: If none is whole and has all its rows.
-        UserError: If a file of rows is gone or cannot be read.
+        NoCheckpointError: If none is whole; then the run may begin anew.
+        UserError: If one cannot be read that may be whole, or a file of rows; or if none has all
+            its rows. To begin anew would delete them.
     """
     torn: list[TornCheckpointError] = []
     found = _read_whole(folder / FOLDER / LAST, torn)
@@ -128,7 +139,8 @@ def newest_whole(folder: Path) -> tuple[Path, dict[str, Any], str | None]:
     if found:
         return *found, _passed_over(torn, found[0])
     why = f"{torn[0].path.name}: {torn[0].why}" if torn else "there is none"
-    raise NoCheckpointError(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
+    kind = UserError if any(error.cause == ROWS for error in torn) else NoCheckpointError
+    raise kind(f"ckpt_path must lead to a whole checkpoint, got {folder}: {why}.")
 
 
 def _read_whole(path: Path, torn: list[TornCheckpointError]) -> tuple[Path, dict[str, Any]] | None:
@@ -137,6 +149,11 @@ def _read_whole(path: Path, torn: list[TornCheckpointError]) -> tuple[Path, dict
         try:
             return path, read_with_rows(path)
         except TornCheckpointError as error:
+            if error.cause == MACHINE:
+                raise UserError(
+                    f"{path} must be read to go on, but {error.why}: try again, or go on from "
+                    "another with ckpt_path=FILE."
+                ) from error
             torn.append(error)
     return None
 

@@ -122,8 +122,8 @@ def _find_earlier_run(config: DictConfig) -> None:
     if can_go_on(folder):
         set_path(config, "ckpt_path", folder)
     elif is_main_process():
-        check_not_written(folder)
-        clear(folder)
+        with no_second_writer(), FolderLock(folder):
+            clear(folder)
 
 
 def _answer_for_finished_run(config: DictConfig) -> None:

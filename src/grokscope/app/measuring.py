@@ -22,7 +22,7 @@ from grokscope.analysis.run import MEASURED, Run, printable
 from grokscope.app.build import build_model, prepare_processor, quiet
 from grokscope.app.building import building
 from grokscope.app.checkpoint_rows import CheckpointRows
-from grokscope.app.checkpoints import TornCheckpointError
+from grokscope.app.checkpoints import MACHINE, TornCheckpointError
 from grokscope.app.errors import UserError, one_line_errors
 from grokscope.app.evaluation import find_run
 from grokscope.app.paths import check_name
@@ -263,7 +263,7 @@ def _measure_all(rows: CheckpointRows, checkpoints: Mapping[int, Path]) -> list[
         try:
             rows.add(epoch, path)
         except TornCheckpointError as error:
-            if isinstance(error.__cause__, OSError):  # of the disk: it may be there next time
+            if error.cause == MACHINE:  # it may be there next time
                 raise UserError(f"{path}: {error.why}; epochs=... leaves it out.") from error
             skipped.append(path.name)
             print(f"warning: {path} is skipped: {error.why}.", file=sys.stderr)

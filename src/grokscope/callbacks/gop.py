@@ -245,7 +245,7 @@ class GOPCallback(MeasureSettings):
         """Write the rows that wait, unless that is what failed; the files stay as they are."""
         if self._rows is not None:
             self._rows.abandon()
-            with suppress(OSError):  # what ended the run is the error to raise
+            with suppress(OSError, ValueError):  # what ended the run is the error to raise
                 self._end(*_ending(exception))
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,7 +171,7 @@ class Growth:
         if time.monotonic() - self._looked < self._seconds:
             return
         self._looked = time.monotonic()
-        with full_disk_named(self._folder):
+        with full_disk_named(self._folder), suppress(ValueError):  # somebody's own run.json
             update_info(self._folder, disk_bytes=folder_bytes(self._folder))
 
 

@@ -16,9 +16,11 @@ from typing import BinaryIO
 
 import h5py
 
+from grokscope.store.headers import Headers
 from grokscope.store.nofollow import open_regular
 from grokscope.store.pwrite import write_at
 from grokscope.store.replacing import new_draft
+from grokscope.store.signals import signals_wait
 
 DESCRIPTORS = Path("/proc/self/fd")  # Linux: opening a name in it opens that very file
 ATTEMPTS = 10  # to open a file that others take the place of
@@ -26,7 +28,7 @@ ATTEMPTS = 10  # to open a file that others take the place of
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, int]]:
-    """A file for reading, and the descriptor that it is read from.
+    """A file for reading, whose ``headers`` check its nodes, and the descriptor under it.
 
     Raises:
         NotPlainFileError: If it is a link, or no file at all.
@@ -35,6 +37,7 @@ def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, int]]:
     file, fd = _opened(path)
     try:
         with file:
+            file.headers = Headers(fd)
             yield file, fd
     finally:
         os.close(fd)
@@ -72,7 +75,7 @@ def _opened_by(fd: int) -> h5py.File:
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new file, and a function that raises what has gone wrong so far.
+    """A new file, and a function that raises what has gone wrong so far; signals wait for it.
 
     It is on the disk when the block ends, or removed if that fails.
 
@@ -85,10 +88,15 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
         OSError: If it cannot be written, or does not reach the disk.
     """
     try:
-        with new_draft(path) as raw:
+        with new_draft(path) as raw, signals_wait() as answer_signals:
             target = _Target(raw)
+
+            def check() -> None:
+                answer_signals()
+                target.check()
+
             with h5py.File(target, "w", libver="v108") as file:
-                yield file, target.check
+                yield file, check
             target.check()
     except FileExistsError:
         raise

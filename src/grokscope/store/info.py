@@ -71,7 +71,7 @@ def _overwrite(path: Path, content: bytes) -> None:
     with open(open_regular(path, os.O_RDWR), "r+b", buffering=0) as file:
         old = file.read()
         try:
-            write_at(file.fileno(), content, 0)
+            write_at(file.fileno(), content.ljust(len(old)), 0)  # JSON also before it is cut
             file.truncate(len(content))
         except OSError:
             write_at(file.fileno(), old, 0)

@@ -10,15 +10,19 @@ SHARE = 0.9  # of the free memory that something of a stranger may take
 LITTLE = 2**28  # bytes that one need not ask for
 
 
+class TooLargeError(ValueError):
+    """Something does not fit into the memory that is free now."""
+
+
 def check_memory(what: str, size: int) -> None:
     """Refuse to read so many bytes where the system would rather end the process.
 
     Raises:
-        ValueError: Naming what takes them.
+        TooLargeError: Naming what takes them.
     """
     free = free_memory() if size > LITTLE else None
     if free is not None and size > SHARE * free:
-        raise ValueError(f"{what} takes {size:,} bytes of memory, and {free:,} are free.")
+        raise TooLargeError(f"{what} takes {size:,} bytes of memory, and {free:,} are free.")
 
 
 def free_memory() -> int | None:
@@ -29,6 +33,7 @@ def free_memory() -> int | None:
         return None
     try:
         most, used = (int((GROUP / f"memory.{n}").read_text()) for n in ("max", "current"))
+        used -= _number(GROUP / "memory.stat", "inactive_file")  # a cache, given up when needed
     except (OSError, ValueError):  # none, or "max"
         return free
     return min(free, max(0, most - used))

@@ -23,6 +23,7 @@ from grokscope.store.nofollow import check_replaceable
 
 KEPT_CHARACTERS = 32  # the last of a name in its draft's: names may have 255 bytes already
 ABANDONED_SECONDS = 3600.0
+NO_FULL_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.ENOTTY}
 NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 DRAFT = re.compile(rf"\.(.{{0,{KEPT_CHARACTERS}}})\.\d+-[0-9a-f]{{8}}\.part")
 
@@ -90,7 +91,12 @@ def naming(path: Path) -> Iterator[None]:
 def to_disk(fd: int) -> None:
     """Return when the content of a file is on the disk: on macOS too, where fsync does less."""
     if full := getattr(fcntl, "F_FULLFSYNC", None):
-        fcntl.fcntl(fd, full)
+        try:
+            fcntl.fcntl(fd, full)
+        except OSError as error:  # of a network file system, say
+            if error.errno not in NO_FULL_SYNC:
+                raise
+            os.fsync(fd)
     else:
         getattr(os, "fdatasync", os.fsync)(fd)
 
@@ -103,15 +109,16 @@ def publish(draft: Path, path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Let the names in a folder reach the disk; some network file systems cannot say so."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with naming(folder):
-            os.fsync(fd)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with naming(folder):
+                os.fsync(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
         if error.errno not in NO_FOLDER_SYNC:
             raise
-    finally:
-        os.close(fd)
 
 
 def make_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -102,6 +103,7 @@ class RunWriter:
         tables = [(table, None) for table, _ in self._tables[file]]
         old = self._files[file]
         with self._files_stay:
+            _check_rows(self.folder / file, old.rows())
             self._files[file] = open_live(self.folder / file, tables, NO_LIMIT)
             old.close()
 
@@ -148,7 +150,12 @@ class RunWriter:
             StoreFullError: If the disk has no room for that; the rows stay as they are.
             OSError: If rows could not reach the disk, or the new files are not the same.
         """
+        if self._periodic is not None:
+            self._periodic.close()
         self._check_synced()
+        for name, file in self._files.items():
+            _check_rows(self.folder / name, file.rows())  # by the checksums of what is not synced
+        self._sync_files()
         self._close_files()
         epochs: list[int] = []
         dense = None
@@ -162,6 +169,15 @@ class RunWriter:
             finalise(self.folder / LAYERS, LayerViews(frozenset(epochs), dense))
         finalise(self.folder / METRICS)
         self._lock.release()
+
+
+def _check_rows(path: Path, written: Mapping[str, int]) -> None:
+    """Refuse to rewrite a file in which rows do not come back that were written."""
+    file = TableFile(path)
+    for table, count in written.items():
+        if (found := file.rows(table)) != count:
+            name = f"{found} of the {count} rows of table '{table}' came back"
+            raise OSError(errno.EIO, name, str(path))
 
 
 def _refuse_rows(folder: Path) -> None:

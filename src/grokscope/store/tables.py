@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grokscope.store.hdf5_files import open_hdf5
-from grokscope.store.headers import Headers
 from grokscope.store.layout import INDEX, ROOT, SCHEMA_VERSION, read_attribute
 from grokscope.store.nodes import check_link, check_read, check_rows, checked_node, column_of
 from grokscope.store.nofollow import NotPlainFileError
@@ -54,8 +53,7 @@ class TableFile:
     def open(self) -> Iterator[h5py.File]:
         """The file for plain h5py; what fails in the block becomes an error naming the file."""
         try:
-            with open_hdf5(self.path) as (file, fd):
-                file.headers = Headers(fd)
+            with open_hdf5(self.path) as (file, _):
                 file.headers.check(file.headers.root())
                 yield file
         except NotPlainFileError:

@@ -75,6 +75,7 @@ class LiveFile:
         self, path: Path, tables: list[tuple[Table, int]], draft: Path | None = None
     ) -> None:
         self.path = path
+        self._lost: OSError | None = None
         with full_disk_named(path), new_hdf5(draft or path) as (file, _):
             create_tables(file, tables)
             if draft and path.exists():
@@ -116,12 +117,22 @@ class LiveFile:
         """Return when the rows written so far are on the disk, and note that they are.
 
         Another thread may write rows meanwhile; they are not among those that are noted.
+
+        Raises:
+            StoreFullError: If the disk is full.
+            OSError: If rows cannot reach it, from then on: they may be lost.
         """
         if self._fd < 0:
             return
+        if self._lost is not None:  # Linux tells of it once; the next sync would succeed
+            raise self._lost
         rows = self.rows()
         with full_disk_named(self.path):
-            to_disk(self._fd)
+            try:
+                to_disk(self._fd)
+            except OSError as error:
+                self._lost = error
+                raise
             for name, count in rows.items():
                 self._tables[name].note_synced(count)
 

@@ -17,15 +17,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from grokscope.app.cli import register_resolvers
 from grokscope.app.errors import UnexpectedError, as_user_error
 from grokscope.app.folders import (
-    check_not_written,
     is_main_process,
+    no_second_writer,
     refuse_links,
     refuse_links_between,
 )
 from grokscope.app.paths import set_path
 from grokscope.app.resuming import can_go_on, clear, is_finished
 from grokscope.store.info import read_info, update_info
-from grokscope.store.lock import check_free
+from grokscope.store.lock import FolderLock, check_free
 from grokscope.store.sweep import SweepRun
 
 BY_NUMBER = "${hydra.job.num}"  # in configs/hydra/default.yaml
@@ -98,8 +98,7 @@ class Work:
         if can_go_on(folder):
             set_path(config, "ckpt_path", folder)
         elif is_main_process():
-            check_not_written(folder)
-            clear(folder)
+            _clear(folder)
         done = run_job(
             hydra_context=self.context,
             task_function=self.task,
@@ -109,6 +108,12 @@ class Work:
         )
         if done.status == JobStatus.FAILED:
             raise done._return_value  # done.return_value would print first
+
+
+def _clear(folder: Path) -> None:
+    if folder.exists():
+        with no_second_writer(), FolderLock(folder):
+            clear(folder)
 
 
 def note_failure(folder: Path, error: Exception) -> None:
