@@ -271,6 +271,15 @@ def _wait_for_rows(run: Path, process: subprocess.Popen) -> None:
     pytest.fail(f"no rows appeared: {process.communicate()}")
 
 
+def test_resume_begins_a_run_in_a_folder_that_is_not_there(command, tiny):
+    settings = (*tiny, "trainer.max_epochs=2", "report=false", "hydra.run.dir=new/deep")
+    for words in ("", "is finished"):
+        done = command("train", *settings, "resume=true")
+        assert (done.code, done.err) == (0, "")
+        assert words in done.out
+    assert Path("new/deep/metrics.h5").exists()
+
+
 def test_a_run_that_goes_on_with_another_processor_says_so(command, tiny, run):
     info = json.loads((run / "run.json").read_text())
     more = (*tiny, f"run={run}", "report=false")

@@ -121,7 +121,7 @@ def _find_earlier_run(config: DictConfig) -> None:
     set_path(config, "hydra.run.dir", folder)
     if can_go_on(folder):
         set_path(config, "ckpt_path", folder)
-    elif is_main_process():
+    elif is_main_process() and folder.exists():
         with no_second_writer(), FolderLock(folder):
             clear(folder)
 
