@@ -139,3 +139,16 @@ def test_resuming_a_long_run_takes_little_memory(tmp_path):
     tracemalloc.stop()
     assert most < 2**21
     assert len(lines(tmp_path)) == 59_001
+
+
+@pytest.mark.parametrize("what", ["moved", "linked"])
+def test_a_table_that_somebody_moves_or_links_to_is_written_anew(tmp_path, what):
+    logger = logger_of(tmp_path, range(3))
+    path, other = tmp_path / "metrics.csv", tmp_path / "other"
+    path.rename(other) if what == "moved" else other.hardlink_to(path)
+    logger.log_metrics({"train/loss": 3.5, "test/loss": 6.0}, step=3)
+    logger.save()
+    assert lines(tmp_path) == expected(range(3, 4) if what == "moved" else range(4))
+    assert other.read_bytes().decode().split("\r\n")[:-1] == expected(range(3))
+    logger_of(tmp_path, range(4, 5), first=4)
+    assert lines(tmp_path)[-1] == "4,4.5,8.0"

@@ -346,3 +346,20 @@ assert TableFile(Path({str(tmp_path)!r}) / METRICS).rows("") == 50
     assert done.stdout in ("stopped\n", "done\n")
     assert (done.stdout == "done\n") <= (at == 0 or at > 20)
     assert sorted(os.listdir(tmp_path)) == [".lock", METRICS]
+
+
+def test_whatever_ends_the_thread_ends_the_run():
+    def sync():
+        raise RuntimeError("not foreseen")
+
+    periodic = periodic_sync.PeriodicSync(sync, 0.001)
+    periodic._thread.join()
+    with pytest.raises(RuntimeError, match="not foreseen"):
+        periodic.check()
+    periodic.close()
+
+
+def test_a_sync_may_be_as_rare_as_one_likes():
+    periodic = periodic_sync.PeriodicSync(lambda: None, 1e300)
+    periodic.close()
+    periodic.check()

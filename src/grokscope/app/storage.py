@@ -15,6 +15,7 @@ from torch import nn
 
 from grokscope.app.build import Parts
 from grokscope.app.errors import UserError
+from grokscope.app.folders import is_main_process
 from grokscope.callbacks import Checkpoints, GOPCallback
 from grokscope.callbacks.csv_logger import CSVLogger
 from grokscope.measures.spectra import METRICS
@@ -118,7 +119,7 @@ def one_line_when_full(folder: Path) -> Iterator[None]:
         if (culprit := full_disk_cause(error)) is None:
             raise
         with suppress(OSError, ValueError):
-            if read_info(folder).get("status") != "finished":
+            if is_main_process() and read_info(folder).get("status") != "finished":
                 update_info(folder, status=DISK_FULL)
         raise UserError(full_disk_text(culprit, folder)) from error
     finally:

@@ -79,13 +79,18 @@ class CSVLogger(Logger):
         if not self._pending:
             return
         names = dict.fromkeys(name for row in self._pending for name in row)
-        if added := [name for name in names if name not in self._names]:
+        added = [name for name in names if name not in self._names]
+        if added or self._is_elsewhere():
             lines = self._lines(None)
             next(lines, None)
             self._rewrite([*self._names, *added], lines, len(added))
         rows = [[row.get(name, "") for name in self._names] for row in self._pending]
         _append(self.path, _text(rows))
         self._pending = []
+
+    def _is_elsewhere(self) -> bool:
+        """Whether somebody has moved the file, or linked to it, while the run goes on."""
+        return not self.path.exists() or self.path.lstat().st_nlink > 1
 
     @rank_zero_only
     def sync(self) -> None:

@@ -143,6 +143,18 @@ class GOPCallback(MeasureSettings):
             dense_top_k=self._dense_top_k,
             sync_seconds=self.sync_seconds,
         )
+        try:
+            self._rows = self._begin_rows(trainer, module, recorder, start)
+        except BaseException:
+            recorder.writer.close()
+            raise
+
+    def _begin_rows(
+        self, trainer: Trainer, module: LightningModule, recorder: Recorder, start: int
+    ) -> WaitingRows:
+        """Note that the run goes on; drop what it does anew from its other tables."""
+        assert self.output_dir is not None
+        resume = trainer.ckpt_path is not None
         self._growth = Growth(self.output_dir)
         self._before = read_info(self.output_dir) if resume else {}
         update_info(self.output_dir, status="running", device=str(module.device))
@@ -150,13 +162,14 @@ class GOPCallback(MeasureSettings):
         update_info(self.output_dir, error=None, **clock, **environment())
         if resume and self._detector is self._first_detector:  # no state, or other thresholds
             self._detector = replayed(self._detector, self.output_dir)
-        for logger in tables if resume else ():
-            logger.begin(start)
         loggers, detector = list(trainer.loggers), self._detector
+        for logger in loggers if resume else ():
+            if isinstance(logger, CSVLogger):
+                logger.begin(start)
         announcer = Announcer(self.output_dir, loggers, detector, resume)
         report = NonfiniteReport(self.on_nonfinite)
         watches = announcer, report, self._clock
-        self._rows = WaitingRows(recorder, loggers, self._kinds, detector, *watches)
+        return WaitingRows(recorder, loggers, self._kinds, detector, *watches)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer

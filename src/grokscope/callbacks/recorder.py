@@ -155,7 +155,6 @@ def view_parts(
         planned: The tables.
         stop: Passes of the run.
         dense_top_k: Eigenvectors kept of dense matrices; None is without these.
-        sync_seconds: A power cut costs at most the rows of so many seconds.
     """
     factor = next((each for each in planned if each.file == FULL), None)
     if factor is None:

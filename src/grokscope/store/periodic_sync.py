@@ -18,8 +18,8 @@ class PeriodicSync:
     """
 
     def __init__(self, sync: Callable[[], None], seconds: float) -> None:
-        self._sync, self._seconds = sync, seconds
-        self._error: OSError | None = None
+        self._sync, self._seconds = sync, min(seconds, threading.TIMEOUT_MAX)
+        self._error: BaseException | None = None
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="grokscope-sync", daemon=True)
         self._thread.start()
@@ -38,6 +38,6 @@ class PeriodicSync:
         while not self._end.wait(self._seconds):
             try:
                 self._sync()
-            except OSError as error:
+            except BaseException as error:  # for the main thread to raise
                 self._error = error
                 return

@@ -63,10 +63,10 @@ class RunWriter:
         try:
             remove_drafts(folder, WRITTEN_UNDER_LOCK, older_than=0)
             self._open(resume_epoch)
+            self._periodic = PeriodicSync(self._sync_files, sync_seconds)
         except BaseException:
             self.close()
             raise
-        self._periodic = PeriodicSync(self._sync_files, sync_seconds)
 
     def _open(self, resume_epoch: int | None) -> None:
         if resume_epoch is None:
