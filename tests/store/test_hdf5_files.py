@@ -39,7 +39,7 @@ def write(path, value):
 def test_one_of_the_files_of_that_name_is_read(replaced, count):
     path, times = replaced
     times[0] = count
-    with open_hdf5(path) as (file, _):
+    with open_hdf5(path) as file:
         assert file.attrs["value"] in range(count + 1)
 
 

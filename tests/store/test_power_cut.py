@@ -361,5 +361,7 @@ def test_whatever_ends_the_thread_ends_the_run():
 
 def test_a_sync_may_be_as_rare_as_one_likes():
     periodic = periodic_sync.PeriodicSync(lambda: None, 1e300)
+    periodic._thread.join(0.1)
+    assert periodic._thread.is_alive()
     periodic.close()
     periodic.check()

@@ -84,8 +84,9 @@ def _find(folder: Path, name: str) -> Path:
     path = _place(folder) / f"{name}.ckpt"
     if not path.is_file():
         there = sorted(p.stem for p in path.parent.glob("*.ckpt") if p.is_file())
-        known = ", ".join(there) or "none: there is no checkpoint"
-        raise UserError(f"checkpoint must be one of {known}, got {name}.")
+        if not there:
+            raise UserError(f"run must have checkpoints, got {folder} without any.")
+        raise UserError(f"checkpoint must be one of {', '.join(there)}, got {name}.")
     return path
 
 

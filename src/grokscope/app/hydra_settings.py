@@ -29,8 +29,8 @@ def check_hydra_settings(config: DictConfig) -> None:
         if _is_of(key, OF_A_RUN if sweeps else OF_A_SWEEP):
             cure = "hydra.sweep.dir says where a sweep goes" if sweeps else "add --multirun"
             raise UserError(f"{key} must be left out {_where(sweeps)}: {cure}.")
-    paths: Any = OmegaConf.to_container(config, resolve=False)
-    if (came := paths.get("paths", {}).get("run_dir", RUN_DIR)) != RUN_DIR:
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    if (came := (plain.get("paths") or {}).get("run_dir", RUN_DIR)) != RUN_DIR:
         where = "hydra.sweep.dir" if sweeps else "hydra.run.dir"
         raise UserError(f"paths.run_dir must be left out, got {came}: type {where} instead.")
     for source in config.hydra.runtime.config_sources:

@@ -1,4 +1,4 @@
-"""Says which checkpoint a run could not go on from, where its content does not fit the run."""
+"""Names the checkpoint in errors that arise because its content does not fit the run."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def finalise(path: Path, views: Views | None = None) -> None:
     draft = draft_of(path)
     with full_disk_named(path):
         try:
-            with open_hdf5(path) as (live, _), new_hdf5(draft) as (file, check):
+            with open_hdf5(path) as live, new_hdf5(draft) as (file, check):
                 sums = _copy(live, file, source.contents(), check)
                 if views:
                     views.add(file, check)
@@ -95,7 +95,7 @@ def _copy_column(source: h5py.Group, group: h5py.Group, name: str, content: Cont
 
 def _compare(draft: Path, sums: Mapping[str, int]) -> None:
     """Refuse a new file whose columns are not those of the live one."""
-    with open_hdf5(draft) as (file, _):
+    with open_hdf5(draft) as file:
         for path, expected in sums.items():
             checksum = 0
             for block in blocks(len(file[path]), file[path]):

@@ -27,8 +27,8 @@ ATTEMPTS = 10  # to open a file that others take the place of
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, int]]:
-    """A file for reading, whose ``headers`` check its nodes, and the descriptor under it.
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """A file for reading, whose ``headers`` check its nodes.
 
     Raises:
         NotPlainFileError: If it is a link, or no file at all.
@@ -38,7 +38,7 @@ def open_hdf5(path: Path) -> Iterator[tuple[h5py.File, int]]:
     try:
         with file:
             file.headers = Headers(fd)
-            yield file, fd
+            yield file
     finally:
         os.close(fd)
 

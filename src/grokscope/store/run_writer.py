@@ -172,12 +172,12 @@ class RunWriter:
 
 
 def _check_rows(path: Path, written: Mapping[str, int]) -> None:
-    """Refuse to rewrite a file in which rows do not come back that were written."""
+    """Refuse to rewrite a file whose rows cannot all be read back."""
     file = TableFile(path)
     for table, count in written.items():
         if (found := file.rows(table)) != count:
-            name = f"{found} of the {count} rows of table '{table}' came back"
-            raise OSError(errno.EIO, name, str(path))
+            words = f"only {found} of the {count} rows of table '{table}' can be read back"
+            raise OSError(errno.EIO, words, str(path))
 
 
 def _refuse_rows(folder: Path) -> None:

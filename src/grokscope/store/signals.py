@@ -1,4 +1,4 @@
-"""Lets signals wait while a library calls back into Python and would lose what they raise."""
+"""Defers signals while a library calls back into Python: it would lose what a handler raises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Handler = Callable[[int, FrameType | None], object]
 
 @contextmanager
 def signals_wait() -> Iterator[Callable[[], None]]:
-    """Within the block no handler of Python's runs; a function that lets those waiting run.
+    """Defer Python's signal handlers to the end of the block; yields a function that runs them.
 
     HDF5 writes through functions of ours. A handler that raises in one of them (Ctrl-C, or the
     request to make room) is lost there, or ends the process with a segmentation fault. Signals

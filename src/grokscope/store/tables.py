@@ -53,7 +53,7 @@ class TableFile:
     def open(self) -> Iterator[h5py.File]:
         """The file for plain h5py; what fails in the block becomes an error naming the file."""
         try:
-            with open_hdf5(self.path) as (file, _):
+            with open_hdf5(self.path) as file:
                 file.headers.check(file.headers.root())
                 yield file
         except NotPlainFileError:

@@ -124,10 +124,10 @@ class LiveFile:
         """
         if self._fd < 0:
             return
-        if self._lost is not None:  # Linux tells of it once; the next sync would succeed
-            raise self._lost
         rows = self.rows()
         with full_disk_named(self.path):
+            if self._lost is not None:  # Linux reports lost pages once; a second sync succeeds
+                raise self._lost
             try:
                 to_disk(self._fd)
             except OSError as error:
